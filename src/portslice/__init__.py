@@ -1,0 +1,3 @@
+"""Portslice: many containers, one IP address."""
+
+__version__ = "0.1.0"
