@@ -1,0 +1,185 @@
+"""The BPF maps in the words of the house: who owns a port, where a slot leads, what was refused and why.
+
+The maps are memory shared with the programs (bpf/maps.h has the same layouts), so that handing out a block of a
+thousand ports is one slice assignment and reading the drops of all containers costs no system call. They are pinned
+below the agent's runtime directory, on a BPF file system of their own: an agent that starts again finds the maps that
+the attached programs still use, and traffic never notices.
+"""
+
+import struct
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import NamedTuple
+
+from portslice.errors import NetworkError
+from portslice.network import bpf, namespaces
+from portslice.ports import PortRange, PortSet
+
+OBJECT = Path(__file__).with_name("portslice.bpf.o")
+SLOTS = 4096
+HOST = 0
+CONTAINER_NIC_INDEX = 2  # CONTAINER_NIC in bpf/maps.h
+
+REASONS = (
+    "foreign_port",
+    "foreign_source",
+    "not_unicast",
+    "unknown_fragment",
+    "protocol",
+    "not_ipv4",
+    "malformed",
+    "martian_source",
+    "martian_destination",
+)
+
+_CONFIG = struct.Struct("=II6s2x")
+_REASONS_MAX = 16
+_SAMPLE = struct.Struct("=Q4s4sHHB3x")
+_DROPS_SIZE = _REASONS_MAX * (8 + _SAMPLE.size)
+
+
+class DropSample(NamedTuple):
+    """The last packet refused for a reason."""
+
+    reason: str
+    age_secs: float
+    source: str
+    source_port: int
+    destination: str
+    destination_port: int
+    protocol: int
+
+
+@dataclass(frozen=True)
+class HostLinks:
+    """The host's side of the data plane."""
+
+    nic: int
+    loopback: int
+    loopback_mac: bytes
+
+
+class DataPlane:
+    """The loaded programs and their maps."""
+
+    def __init__(self, pins: Path, priority: int) -> None:
+        """Load the programs, reusing the maps pinned in `pins`.
+
+        :param priority: traffic-control priority of this agent's filters; another agent on the host uses another.
+        """
+        if not OBJECT.exists():
+            raise NetworkError(f"The BPF programs are not compiled ('{OBJECT}' is missing): run script/setup")
+        _mount_pins(pins)
+        self.pins = pins
+        self.priority = priority
+        self._object = bpf.Object(OBJECT, pins)
+        self._owners = self._object.memory("port_owner", 65536 * 8).cast("Q")
+        self._slots = self._object.memory("slots", SLOTS * 8).cast("I")
+        self._drops = self._object.memory("drops", SLOTS * _DROPS_SIZE)
+        self._config = self._object.memory("config", _CONFIG.size)
+
+    def configure(self, links: HostLinks) -> None:
+        """Tell the programs the host's interfaces."""
+        self._config[:] = _CONFIG.pack(links.nic, links.loopback, links.loopback_mac)
+
+    def set_local_addresses(self, addresses: Iterable[IPv4Address]) -> None:
+        """Make `addresses` the host's; additions first, so that none is missing meanwhile."""
+        table = self._object.map("local_addresses")
+        wanted = {address.packed for address in addresses}
+        present = set(bpf.keys(table, 4))
+        for address in wanted - present:
+            bpf.update(table, address, b"\1")
+        for address in present - wanted:
+            bpf.delete(table, address)
+
+    # Slots
+
+    def open_slot(self, slot: int, ifindex: int, priority: int) -> None:
+        """Let a slot lead to the veth `ifindex`; its packets carry `priority` on the NIC (tc class id, 0: none)."""
+        self._slots[2 * slot + 1] = priority
+        self._slots[2 * slot] = ifindex
+        bpf.update(self._object.map("slot_by_ifindex"), struct.pack("=I", ifindex), struct.pack("=I", slot))
+
+    def slot(self, slot: int) -> tuple[int, int]:
+        """(interface index, priority); (0, 0) if the slot is free."""
+        return self._slots[2 * slot], self._slots[2 * slot + 1]
+
+    def close_slot(self, slot: int) -> None:
+        """Take the slot's ports and way back; its drop counters start anew with the next container."""
+        self.give(self.ports(slot), HOST)
+        table = self._object.map("slot_by_ifindex")
+        for key in bpf.keys(table, 4):
+            (ifindex,) = struct.unpack("=I", key)
+            if ifindex == self._slots[2 * slot]:
+                bpf.delete(table, key)
+        self._slots[2 * slot] = self._slots[2 * slot + 1] = 0
+        self._drops[slot * _DROPS_SIZE : (slot + 1) * _DROPS_SIZE] = bytes(_DROPS_SIZE)
+
+    # Ports
+
+    def ports(self, slot: int) -> PortSet:
+        """The ports that belong to a slot."""
+        return PortSet(PortRange(port, port) for port, owner in enumerate(self._owners.tolist()) if owner == slot)
+
+    def give(self, ports: PortSet, slot: int) -> None:
+        """Make `slot` (or HOST) the owner of `ports`."""
+        for ports_range in ports.ranges:
+            size = ports_range.end - ports_range.begin + 1
+            owned = memoryview(struct.pack("=Q", slot) * size).cast("Q")
+            self._owners[ports_range.begin : ports_range.end + 1] = owned
+
+    # Drops
+
+    def drops(self, slot: int) -> dict[str, int]:
+        """Refused packets by reason since the slot was opened; only reasons that occurred."""
+        at = slot * _DROPS_SIZE
+        counts = self._drops[at : at + 8 * _REASONS_MAX].cast("Q")
+        return {reason: count for reason, count in zip(REASONS, counts, strict=False) if count}
+
+    def drop_samples(self, slot: int) -> list[DropSample]:
+        """The last refused packet of each reason."""
+        base = slot * _DROPS_SIZE + 8 * _REASONS_MAX
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        samples = []
+        for index, reason in enumerate(REASONS):
+            at = base + index * _SAMPLE.size
+            when, saddr, daddr, sport, dport, protocol = _SAMPLE.unpack(self._drops[at : at + _SAMPLE.size])
+            if when:
+                source, destination = str(IPv4Address(saddr)), str(IPv4Address(daddr))
+                samples.append(
+                    DropSample(reason, (now - when) / 1e9, source, sport, destination, dport, protocol)
+                )
+        return samples
+
+    # Programs
+
+    def attach(self, ifindex: int, point: int, program: str) -> None:
+        """Put a program on a clsact hook of an interface in the calling thread's network namespace."""
+        bpf.create_clsact(ifindex)
+        bpf.attach(ifindex, point, self._object.program(program), self.priority)
+
+    def attached(self, ifindex: int, point: int) -> bool:
+        """Whether one of our programs sits on the hook."""
+        return bpf.attached(ifindex, point, self.priority) is not None
+
+    def detach(self, ifindex: int, point: int) -> None:
+        """Take our program from the hook. The clsact qdisc stays: others may use it."""
+        bpf.detach(ifindex, point, self.priority)
+
+    def close(self, *, remove: bool = False) -> None:
+        """Let go of the programs and maps; with `remove` unpin them as well: the data plane is gone."""
+        for view in (self._owners, self._slots, self._drops, self._config):
+            view.release()
+        self._object.close()
+        if remove:
+            namespaces.unmount(self.pins)
+            self.pins.rmdir()
+
+
+def _mount_pins(pins: Path) -> None:
+    pins.mkdir(parents=True, exist_ok=True)
+    if not pins.is_mount():
+        namespaces.mount("bpf", pins, "bpf")

@@ -1,0 +1,74 @@
+"""The veth pair: the NIC inside has the host's MAC address and the host NIC's name, as in Mesos.
+
+The peer is born inside the namespace, with its name, its address and a fixed index: nothing of it ever shows on the
+host, and udev has no time to rewrite a MAC address that came with the request (MESOS-10243).
+"""
+
+import errno
+import socket
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+from portslice.network import namespaces, sysctl
+from portslice.network.attachment import Attachment
+from portslice.network.dataplane import CONTAINER_NIC_INDEX
+from portslice.network.host import Host, routes
+
+
+class Link:
+    """The veth pair."""
+
+    name = "link"
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def apply(self, attachment: Attachment) -> None:
+        host = self._host
+        with routes() as iproute:
+            peer = {
+                "ifname": host.nic,
+                "address": host.mac,
+                "index": CONTAINER_NIC_INDEX,
+                "mtu": host.mtu,
+                "net_ns_fd": str(attachment.namespace),
+            }
+            try:
+                iproute.link(
+                    "add", kind="veth", ifname=attachment.link, address=host.mac, mtu=host.mtu, peer=peer
+                )
+            except NetlinkError as error:
+                if error.code != errno.EEXIST or link_index(attachment.link) is None:
+                    raise
+            # Router solicitations and the like: the host end speaks no protocol of its own.
+            sysctl.write_if_possible(f"ipv6/conf/{attachment.link}/disable_ipv6", "1")
+            index = link_index(attachment.link)
+            iproute.link("set", index=index, ifalias=f"portslice {attachment.id}")
+            iproute.link("set", index=index, state="up")
+        with namespaces.entered(attachment.namespace), routes() as iproute:
+            sysctl.write_if_possible(f"ipv6/conf/{host.nic}/disable_ipv6", "1")
+            loopback = iproute.link_lookup(ifname="lo")[0]
+            # The NIC's MTU, so that TCP's segments stay small enough to be shaped; larger datagrams are fragmented.
+            iproute.link("set", index=loopback, mtu=host.mtu, state="up")
+            iproute.link("set", index=CONTAINER_NIC_INDEX, state="up")
+
+    def verify(self, attachment: Attachment) -> list[str]:
+        if link_index(attachment.link) is None:
+            return [f"the link {attachment.link} is gone"]
+        return []
+
+    def revert(self, attachment: Attachment) -> None:
+        with routes() as iproute:
+            try:
+                iproute.link("del", ifname=attachment.link)
+            except NetlinkError as error:
+                if error.code != errno.ENODEV:
+                    raise
+
+
+def link_index(name: str) -> int | None:
+    """Index of a link in the calling thread's namespace."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None

@@ -1,0 +1,109 @@
+"""What the kernel can do, found by trying it: a network namespace of our own is made, used and dropped.
+
+A kernel's version says little: distributions leave features out and carry others back.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from portslice.network import bpf, namespaces
+from portslice.network.dataplane import OBJECT
+from portslice.network.qdiscs import fq_codel, htb
+from portslice.network.rtnetlink import TC_H_ROOT, Rtnetlink
+
+_LOOPBACK = 1
+
+# enum bpf_func_id; the helpers that the programs call and older kernels lack.
+_HELPERS = {
+    "bpf_skb_change_type": 32,
+    "bpf_redirect": 23,
+    "bpf_get_socket_cookie": 46,
+    "bpf_sk_lookup_udp": 85,
+    "bpf_skc_lookup_tcp": 99,
+    "bpf_redirect_neigh": 152,
+    "bpf_redirect_peer": 155,
+}
+
+
+class Check(NamedTuple):
+    """One prerequisite."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+    remedy: str = ""
+
+
+class Kernel:
+    """The running kernel."""
+
+    def required(self) -> Iterator[Check]:
+        """What the isolator cannot do without, in the order in which one builds on the other."""
+        yield self._try(
+            "network namespaces",
+            lambda: namespaces.in_new(lambda: None),
+            "Use a kernel with CONFIG_NET_NS=y and run as root",
+        )
+        yield Check(
+            "libbpf", bpf.available(), "" if bpf.available() else "libbpf.so.1 not found", "apt-get install libbpf1"
+        )
+        if not bpf.available():
+            return
+        yield Check(
+            "compiled BPF programs",
+            OBJECT.exists(),
+            "" if OBJECT.exists() else f"'{OBJECT}' does not exist",
+            "Run script/setup, or: apt-get install clang libbpf-dev && make -C bpf",
+        )
+        programs = bpf.supports_program()
+        yield Check(
+            "BPF programs (sched_cls)",
+            programs,
+            "" if programs else "the kernel refuses them",
+            "Use a kernel with CONFIG_BPF_SYSCALL=y and CONFIG_NET_CLS_BPF, and run with CAP_BPF and CAP_NET_ADMIN",
+        )
+        missing = [name for name, number in _HELPERS.items() if programs and not bpf.supports_helper(number)]
+        yield Check(
+            "BPF helpers",
+            programs and not missing,
+            f"without {', '.join(missing)}" if missing else "",
+            "Use Linux 5.10 or newer (Debian 12 has 6.1)",
+        )
+        yield self._try(
+            "clsact", lambda: namespaces.in_new(_add_clsact), "modprobe sch_ingress (CONFIG_NET_SCH_INGRESS)"
+        )
+        yield self._try("HTB", lambda: namespaces.in_new(_add_htb), "modprobe sch_htb (CONFIG_NET_SCH_HTB)")
+
+    def has_fq_codel(self) -> bool:
+        """Whether there is fq_codel."""
+        return self.fq_codel().ok
+
+    def fq_codel(self) -> Check:
+        """Needed for --egress_unique_flow_per_container and bloat_reduction."""
+        return self._try(
+            "fq_codel", lambda: namespaces.in_new(_add_fq_codel), "modprobe sch_fq_codel (CONFIG_NET_SCH_FQ_CODEL)"
+        )
+
+    @staticmethod
+    def _try(name: str, attempt: Callable[[], None], remedy: str) -> Check:
+        try:
+            attempt()
+        except Exception as error:
+            detail = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            return Check(name, False, detail, remedy)
+        return Check(name, True)
+
+
+def _add_clsact() -> None:
+    bpf.create_clsact(_LOOPBACK)
+
+
+def _add_htb() -> None:
+    with Rtnetlink() as netlink:
+        htb.install(netlink, _LOOPBACK, htb.Rate(125000))
+
+
+def _add_fq_codel() -> None:
+    with Rtnetlink() as netlink:
+        fq_codel.install(netlink, _LOOPBACK, TC_H_ROOT, handle=0x10000)
