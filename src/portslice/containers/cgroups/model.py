@@ -1,0 +1,111 @@
+"""What a cgroup tells and what it can be told, whatever the version of the hierarchy.
+
+Base units throughout: seconds, bytes, CPUs. A figure is None where the kernel has no file for it, so that one missing
+file only drops its own field.
+"""
+
+from collections.abc import Set
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+CONTROLLERS = frozenset({"cpu", "memory"})
+
+CFS_PERIOD_USECS = 100_000
+MIN_CFS_QUOTA_USECS = 1_000
+MIN_MEMORY_BYTES = 32 * 1024 * 1024
+
+
+class CpuStat(NamedTuple):
+    """CPU time since the container's start, and how often CFS bandwidth control held it back."""
+
+    user_secs: float | None
+    system_secs: float | None
+    nr_periods: int | None
+    nr_throttled: int | None
+    throttled_secs: float | None
+
+
+class MemoryStat(NamedTuple):
+    """Bytes in use now. ``file`` is the page cache; v2 counts no ``swap`` here, as in Mesos."""
+
+    total: int | None
+    anon: int | None
+    file: int | None
+    mapped_file: int | None
+    swap: int | None
+    unevictable: int | None
+
+
+class PressureStat(NamedTuple):
+    """How often the kernel signalled memory pressure, by level."""
+
+    low: int | None
+    medium: int | None
+    critical: int | None
+
+
+class Pressure(Protocol):
+    """Counts a container's memory pressure for as long as it is open."""
+
+    def read(self) -> PressureStat: ...
+
+    def close(self) -> None: ...
+
+
+class Cgroups(Protocol):
+    """The cgroups of all our containers. It holds no state: what exists is what the hierarchy shows."""
+
+    @property
+    def version(self) -> int:
+        """1 or 2."""
+
+    def missing(self, controllers: Set[str]) -> list[str]:
+        """The controllers, of those asked for, that this kernel does not offer here; sorted."""
+
+    def create(self, container_id: str, controllers: Set[str]) -> None:
+        """Make the container's cgroups. ConflictError if they exist, ContainerError if the kernel refuses."""
+
+    def set_cpu(self, container_id: str, cpus: float, quota: bool) -> None:
+        """Share, and with ``quota`` also hard limit, of CPU time: 1024 shares or a weight of 100 for each CPU."""
+
+    def set_memory(self, container_id: str, limit_bytes: int) -> None:
+        """The soft limit always, the hard limit at first and later only when it rises; 32 MB at least."""
+
+    def join_files(self, container_id: str) -> list[Path]:
+        """The files into which the container's first process writes 0 to join."""
+
+    def cpu_stat(self, container_id: str) -> CpuStat: ...
+
+    def memory_stat(self, container_id: str) -> MemoryStat: ...
+
+    def pressure(self, container_id: str) -> Pressure:
+        """A counter of memory pressure, to be closed; also for a container that has been running for a while."""
+
+    def ids(self) -> list[str]:
+        """The ids of all containers that have cgroups below our root, ours of an earlier life included; sorted."""
+
+    def destroy(self, container_id: str) -> None:
+        """Remove the container's cgroups, if any; its processes must be gone. ContainerError if some remain."""
+
+    def remove_root(self) -> None:
+        """Remove our root cgroups where they are empty."""
+
+
+def cpu_shares(cpus: float) -> int:
+    return max(2, int(1024 * cpus))
+
+
+def cpu_weight(cpus: float) -> int:
+    return min(10_000, max(1, int(100 * cpus)))
+
+
+def cfs_quota_usecs(cpus: float) -> int:
+    return max(MIN_CFS_QUOTA_USECS, int(cpus * CFS_PERIOD_USECS))
+
+
+def raises_limit(current: int | None, limit: int) -> bool:
+    """Whether to set a hard memory limit. ``current`` is None while there is none.
+
+    A limit is not lowered below what a running container may be using: the kernel would kill it (Mesos' rule).
+    """
+    return current is None or limit > current

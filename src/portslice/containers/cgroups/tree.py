@@ -1,0 +1,108 @@
+"""The directories of one cgroup hierarchy below our root, and the reading and writing of their files.
+
+Nothing outside ``<mount>/<root>/`` is ever created or removed, except the root itself.
+"""
+
+import contextlib
+import errno
+import os
+import time
+from pathlib import Path
+
+from portslice.errors import ConflictError, ContainerError
+
+LEAF = "leaf"
+"""The child in which a container's processes live; the limits are on its parent."""
+
+_REMOVAL_PATIENCE_SECS = 2.0
+
+
+class Tree:
+    """One hierarchy: ``<mount>/<root>/<id>/leaf``."""
+
+    def __init__(self, mount: Path, root: str) -> None:
+        parts = Path(root).parts
+        if not parts or Path(root).is_absolute() or ".." in parts:
+            raise ContainerError(f"Bad cgroups root '{root}': it must be a relative path without '..'")
+        self.mount = mount
+        self.root = mount / root
+
+    def path(self, container_id: str) -> Path:
+        if container_id in ("", ".", "..") or "/" in container_id or "\0" in container_id:
+            raise ContainerError(f"Bad container id '{container_id}' for a cgroup")
+        return self.root / container_id
+
+    def create(self, container_id: str) -> None:
+        path = self.path(container_id)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+            (path / LEAF).mkdir()
+        except FileExistsError:
+            raise ConflictError(f"The cgroup {path} exists already") from None
+        except OSError as error:
+            raise ContainerError(f"Failed to create the cgroup {path}: {error.strerror}") from error
+
+    def exists(self, container_id: str) -> bool:
+        return self.path(container_id).is_dir()
+
+    def join_file(self, container_id: str) -> Path:
+        return self.path(container_id) / LEAF / "cgroup.procs"
+
+    def ids(self) -> set[str]:
+        try:
+            return {entry.name for entry in os.scandir(self.root) if entry.is_dir(follow_symlinks=False)}
+        except FileNotFoundError:
+            return set()
+
+    def destroy(self, container_id: str) -> None:
+        """Remove the container's cgroup with all below it: a process inside may have made children of its own."""
+        path = self.path(container_id)
+        for directory, _, _ in os.walk(path, topdown=False):
+            _remove(Path(directory))
+
+    def remove_root(self) -> None:
+        with contextlib.suppress(OSError):
+            self.root.rmdir()
+
+
+def _remove(directory: Path) -> None:
+    """Remove one cgroup; a killed process keeps it busy until the kernel has finished with it."""
+    deadline = time.monotonic() + _REMOVAL_PATIENCE_SECS
+    while True:
+        try:
+            directory.rmdir()
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise ContainerError(f"Failed to remove the cgroup {directory}: {error.strerror}") from error
+        time.sleep(0.01)
+
+
+def write(path: Path, value: str) -> None:
+    try:
+        path.write_text(value)
+    except OSError as error:
+        raise ContainerError(f"Failed to write '{value}' to {path}: {error.strerror}") from error
+
+
+def read(path: Path) -> str | None:
+    """A control file's text, or None if there is no such file (any more)."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def read_number(path: Path) -> int | None:
+    """A control file's number; None without the file, or if it says ``max``."""
+    text = read(path)
+    return int(text) if text is not None and text.isdigit() else None
+
+
+def read_table(path: Path) -> dict[str, int]:
+    """A "flat keyed" control file: one ``key value`` on each line. Empty without the file."""
+    lines = (line.split() for line in (read(path) or "").splitlines())
+    return {words[0]: int(words[1]) for words in lines if len(words) == 2}

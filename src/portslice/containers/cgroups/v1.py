@@ -1,0 +1,181 @@
+"""cgroup v1: one tree for each controller, wherever it is mounted (kernel: Documentation/admin-guide/cgroup-v1).
+
+Theory of operation: Mesos keeps a container's processes in ``<controller>/<root>/<id>`` itself. Ours live one level
+below, in ``leaf``, as on v2. All figures are read, and all limits set, on ``<id>``; they hold for the whole subtree.
+The reason is a container that runs as uid 0: even without a capability it may unshare a user and a cgroup namespace
+and mount the controller there. That mount begins at its own cgroup, and the files in it belong to uid 0. If the limits
+were there, it could lift them.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Set
+from pathlib import Path
+
+from portslice.containers.cgroups.model import (
+    CFS_PERIOD_USECS,
+    MIN_MEMORY_BYTES,
+    CpuStat,
+    MemoryStat,
+    Pressure,
+    PressureStat,
+    cfs_quota_usecs,
+    cpu_shares,
+    raises_limit,
+)
+from portslice.containers.cgroups.tree import Tree, read_number, read_table, write
+from portslice.errors import ContainerError
+
+_TICKS_PER_SEC = os.sysconf("SC_CLK_TCK")
+_UNLIMITED_BYTES = 1 << 62
+"""memory.limit_in_bytes shows the greatest multiple of the page size in 63 bits when there is no limit."""
+
+_KERNEL_CONTROLLERS = {"cpu": ("cpu", "cpuacct"), "memory": ("memory",)}
+
+
+class CgroupsV1:
+    version = 1
+
+    def __init__(self, hierarchy: Path, root: str) -> None:
+        self._trees = {
+            controller: Tree(mount, root)
+            for controller, mount in _mounts(hierarchy).items()
+            if any(controller in names for names in _KERNEL_CONTROLLERS.values())
+        }
+
+    def missing(self, controllers: Set[str]) -> list[str]:
+        return sorted(
+            name for wanted in controllers for name in _kernel_controllers(wanted) if name not in self._trees
+        )
+
+    def create(self, container_id: str, controllers: Set[str]) -> None:
+        if missing := self.missing(controllers):
+            raise ContainerError(f"No cgroup controller {', '.join(missing)} is mounted")
+        # Two controllers may be mounted together: one tree for both.
+        trees = {
+            tree.mount: tree
+            for tree in (self._trees[name] for wanted in controllers for name in _kernel_controllers(wanted))
+        }
+        with contextlib.ExitStack() as made:
+            for tree in trees.values():
+                tree.create(container_id)
+                made.callback(tree.destroy, container_id)
+            made.pop_all()
+
+    def set_cpu(self, container_id: str, cpus: float, quota: bool) -> None:
+        path = self._path("cpu", container_id)
+        write(path / "cpu.shares", str(cpu_shares(cpus)))
+        if quota:
+            write(path / "cpu.cfs_period_us", str(CFS_PERIOD_USECS))
+        if quota or (path / "cpu.cfs_quota_us").exists():
+            write(path / "cpu.cfs_quota_us", str(cfs_quota_usecs(cpus)) if quota else "-1")
+
+    def set_memory(self, container_id: str, limit_bytes: int) -> None:
+        path = self._path("memory", container_id)
+        limit_bytes = max(limit_bytes, MIN_MEMORY_BYTES)
+        write(path / "memory.soft_limit_in_bytes", str(limit_bytes))
+        current = read_number(path / "memory.limit_in_bytes")
+        if raises_limit(None if current is None or current >= _UNLIMITED_BYTES else current, limit_bytes):
+            write(path / "memory.limit_in_bytes", str(limit_bytes))
+
+    def join_files(self, container_id: str) -> list[Path]:
+        return sorted({tree.join_file(container_id) for tree in self._trees.values() if tree.exists(container_id)})
+
+    def cpu_stat(self, container_id: str) -> CpuStat:
+        used = read_table(self._path("cpuacct", container_id) / "cpuacct.stat")
+        bandwidth = read_table(self._path("cpu", container_id) / "cpu.stat")
+        return CpuStat(
+            user_secs=used["user"] / _TICKS_PER_SEC if "user" in used else None,
+            system_secs=used["system"] / _TICKS_PER_SEC if "system" in used else None,
+            nr_periods=bandwidth.get("nr_periods"),
+            nr_throttled=bandwidth.get("nr_throttled"),
+            throttled_secs=bandwidth["throttled_time"] / 1e9 if "throttled_time" in bandwidth else None,
+        )
+
+    def memory_stat(self, container_id: str) -> MemoryStat:
+        path = self._path("memory", container_id)
+        stat = read_table(path / "memory.stat")
+        return MemoryStat(
+            total=read_number(path / "memory.usage_in_bytes"),
+            anon=stat.get("total_rss"),
+            file=stat.get("total_cache"),
+            mapped_file=stat.get("total_mapped_file"),
+            swap=stat.get("total_swap"),
+            unevictable=stat.get("total_unevictable"),
+        )
+
+    def pressure(self, container_id: str) -> Pressure:
+        return _EventCounters(self._path("memory", container_id))
+
+    def ids(self) -> list[str]:
+        return sorted({container_id for tree in self._trees.values() for container_id in tree.ids()})
+
+    def destroy(self, container_id: str) -> None:
+        for tree in self._trees.values():
+            tree.destroy(container_id)
+
+    def remove_root(self) -> None:
+        for tree in self._trees.values():
+            tree.remove_root()
+
+    def _path(self, controller: str, container_id: str) -> Path:
+        if controller not in self._trees:
+            raise ContainerError(f"No cgroup controller {controller} is mounted")
+        return self._trees[controller].path(container_id)
+
+
+class _EventCounters:
+    """Pressure levels as the kernel signals them on event descriptors (cgroup-v1/memory.rst §11).
+
+    The count lives in this object: it begins at zero when opened, so also after a restart of the agent, as in Mesos.
+    A level counts the events of the higher levels too. Between two readings the kernel itself adds up.
+    """
+
+    def __init__(self, cgroup: Path) -> None:
+        self._counts = dict.fromkeys(PressureStat._fields, 0)
+        self._events: dict[str, int] = {}
+        for level in PressureStat._fields:
+            with contextlib.suppress(OSError):
+                self._events[level] = _register(cgroup, level)
+
+    def read(self) -> PressureStat:
+        for level, event in self._events.items():
+            with contextlib.suppress(BlockingIOError):
+                self._counts[level] += os.eventfd_read(event)
+        return PressureStat(*(self._counts[level] if level in self._events else None for level in PressureStat._fields))
+
+    def close(self) -> None:
+        while self._events:
+            os.close(self._events.popitem()[1])
+
+
+def _register(cgroup: Path, level: str) -> int:
+    pressure = os.open(cgroup / "memory.pressure_level", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            # "hierarchy": a listener that the container has put further down must not swallow the event.
+            (cgroup / "cgroup.event_control").write_text(f"{event} {pressure} {level},hierarchy")
+        except OSError:
+            os.close(event)
+            raise
+        return event
+    finally:
+        os.close(pressure)
+
+
+def _kernel_controllers(controller: str) -> tuple[str, ...]:
+    return _KERNEL_CONTROLLERS.get(controller, (controller,))
+
+
+def _mounts(hierarchy: Path) -> dict[str, Path]:
+    """Where each controller is mounted below the hierarchy."""
+    found: dict[str, Path] = {}
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, mount_point, kind, options, *_ = line.split()
+        path = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), mount_point))
+        if kind == "cgroup" and path.is_relative_to(hierarchy):
+            for option in options.split(","):
+                found.setdefault(option, path)
+    return found

@@ -1,0 +1,131 @@
+"""cgroup v2: one tree for all controllers (kernel: Documentation/admin-guide/cgroup-v2.rst).
+
+Theory of operation: a controller must be enabled in ``cgroup.subtree_control`` of every ancestor before a cgroup has
+its files, and an ancestor that does so may not hold processes itself. The top of the machine's hierarchy is exempt; our
+root holds none; and a container's processes live in ``<id>/leaf``, where the controllers are off, so that they are
+charged to ``<id>``, which carries the limits.
+"""
+
+from collections.abc import Set
+from pathlib import Path
+
+from portslice.containers.cgroups.model import (
+    CFS_PERIOD_USECS,
+    MIN_MEMORY_BYTES,
+    CpuStat,
+    MemoryStat,
+    Pressure,
+    PressureStat,
+    cfs_quota_usecs,
+    cpu_weight,
+    raises_limit,
+)
+from portslice.containers.cgroups.tree import Tree, read, read_number, read_table, write
+from portslice.errors import ContainerError
+
+
+class CgroupsV2:
+    version = 2
+
+    def __init__(self, hierarchy: Path, root: str) -> None:
+        self._tree = Tree(hierarchy, root)
+
+    def missing(self, controllers: Set[str]) -> list[str]:
+        return sorted(controllers - set((read(self._tree.mount / "cgroup.controllers") or "").split()))
+
+    def create(self, container_id: str, controllers: Set[str]) -> None:
+        self._enable(controllers)
+        self._tree.create(container_id)
+
+    def set_cpu(self, container_id: str, cpus: float, quota: bool) -> None:
+        path = self._tree.path(container_id)
+        write(path / "cpu.weight", str(cpu_weight(cpus)))
+        if quota or (path / "cpu.max").exists():
+            write(path / "cpu.max", f"{cfs_quota_usecs(cpus) if quota else 'max'} {CFS_PERIOD_USECS}")
+
+    def set_memory(self, container_id: str, limit_bytes: int) -> None:
+        path = self._tree.path(container_id)
+        limit_bytes = max(limit_bytes, MIN_MEMORY_BYTES)
+        write(path / "memory.low", str(limit_bytes))
+        if raises_limit(read_number(path / "memory.max"), limit_bytes):
+            write(path / "memory.max", str(limit_bytes))
+
+    def join_files(self, container_id: str) -> list[Path]:
+        return [self._tree.join_file(container_id)] if self._tree.exists(container_id) else []
+
+    def cpu_stat(self, container_id: str) -> CpuStat:
+        stat = read_table(self._tree.path(container_id) / "cpu.stat")
+        secs = {key: value / 1e6 for key, value in stat.items()}
+        return CpuStat(
+            user_secs=secs.get("user_usec"),
+            system_secs=secs.get("system_usec"),
+            nr_periods=stat.get("nr_periods"),
+            nr_throttled=stat.get("nr_throttled"),
+            throttled_secs=secs.get("throttled_usec"),
+        )
+
+    def memory_stat(self, container_id: str) -> MemoryStat:
+        path = self._tree.path(container_id)
+        stat = read_table(path / "memory.stat")
+        return MemoryStat(
+            total=read_number(path / "memory.current"),
+            anon=stat.get("anon"),
+            file=stat.get("file"),
+            mapped_file=stat.get("file_mapped"),
+            swap=None,
+            unevictable=stat.get("unevictable"),
+        )
+
+    def pressure(self, container_id: str) -> Pressure:
+        return _MemoryEvents(self._tree.path(container_id) / "memory.events")
+
+    def ids(self) -> list[str]:
+        return sorted(self._tree.ids())
+
+    def destroy(self, container_id: str) -> None:
+        self._tree.destroy(container_id)
+
+    def remove_root(self) -> None:
+        self._tree.remove_root()
+
+    def _enable(self, controllers: Set[str]) -> None:
+        """Let our root's children have the controllers: enable them from the top down to the root."""
+        if missing := self.missing(controllers):
+            raise ContainerError(f"The cgroup controllers {', '.join(missing)} are not available in {self._tree.mount}")
+        try:
+            self._tree.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ContainerError(f"Failed to create the cgroup {self._tree.root}: {error.strerror}") from error
+        ancestors = [path for path in self._tree.root.parents if path.is_relative_to(self._tree.mount)]
+        for cgroup in (*reversed(ancestors), self._tree.root):
+            control = cgroup / "cgroup.subtree_control"
+            for controller in sorted(controllers - set((read(control) or "").split())):
+                try:
+                    control.write_text(f"+{controller}")
+                except OSError as error:
+                    raise ContainerError(
+                        f"Failed to enable the cgroup controller {controller} in {control}: {error.strerror}"
+                        " (a cgroup with processes of its own cannot pass controllers on)"
+                    ) from error
+
+
+class _MemoryEvents:
+    """Pressure levels from ``memory.events``, v2 having no ``memory.pressure_level`` (Mesos reports none there).
+
+    low: reclaimed because of ``memory.high`` or ``memory.max``; medium: reached ``memory.max``; critical: the limit
+    could not be kept by reclaiming (``oom``). As on v1, a level includes what is worse. The kernel counts from the
+    container's start, so a restart of the agent loses nothing.
+    """
+
+    def __init__(self, events: Path) -> None:
+        self._events = events
+
+    def read(self) -> PressureStat:
+        events = read_table(self._events)
+        if not events:
+            return PressureStat(None, None, None)
+        at_limit = events.get("max", 0)
+        return PressureStat(low=events.get("high", 0) + at_limit, medium=at_limit, critical=events.get("oom", 0))
+
+    def close(self) -> None:
+        """Nothing is held open."""

@@ -1,0 +1,114 @@
+"""A container as the journal keeps it: what was asked for, what was given, how it ended."""
+
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from portslice.containers.process import ProcessHandle
+from portslice.ports import PortRange, PortSet
+
+_SHOWN_COMMAND = 15
+
+
+class State(StrEnum):
+    """PREPARING until the command is known to run; EXITED once its resources are given back."""
+
+    PREPARING = "preparing"
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True)
+class Network:
+    """The share of the network that the port_mapping isolator gave.
+
+    :param slot: number in the BPF maps.
+    :param egress: limit in bytes per second.
+    """
+
+    slot: int
+    ephemeral: PortRange
+    ports: PortSet
+    egress: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "slot": self.slot,
+            "ephemeral_ports": [self.ephemeral.begin, self.ephemeral.end],
+            "ports": [[ports.begin, ports.end] for ports in self.ports.ranges],
+            "egress": self.egress,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        return cls(
+            slot=data["slot"],
+            ephemeral=PortRange(*data["ephemeral_ports"]),
+            ports=PortSet(PortRange(*ports) for ports in data["ports"]),
+            egress=data["egress"],
+        )
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container. A value: every change is a new one, written to the journal before the kernel is touched.
+
+    :param id: Mesos' container id, also the name of its cgroups.
+    :param cpus: share of CPUs asked for; None: not limited.
+    :param mem: bytes of memory asked for; None: not limited.
+    :param init: its first process; killing it ends all the others.
+    :param supervisor: the process that writes the exit status when init has ended, and then ends.
+    :param exit_status: 0-255, 128 + n after signal n; None while it runs, or if it was lost.
+    """
+
+    id: str
+    name: str
+    command: tuple[str, ...]
+    uid: int
+    gid: int
+    sandbox: Path
+    created: float
+    environment: dict[str, str] = field(default_factory=dict)
+    cpus: float | None = None
+    mem: int | None = None
+    network: Network | None = None
+    state: State = State.PREPARING
+    init: ProcessHandle | None = None
+    supervisor: ProcessHandle | None = None
+    exit_status: int | None = None
+    finished: float | None = None
+    message: str = ""
+
+    @property
+    def executor_name(self) -> str:
+        """What Mesos calls the executor of a command task (slave.cpp, `Slave::getExecutorInfo`)."""
+        if len(self.command) == 3 and self.command[:2] == ("sh", "-c"):
+            text, form = self.command[2], "sh -c '{}'"
+        else:
+            text, form = ", ".join(self.command), "[{}]"
+        if len(text) > _SHOWN_COMMAND:
+            text = text[: _SHOWN_COMMAND - 3] + "..."
+        return f"Command Executor (Task: {self.name}) (Command: {form.format(text)})"
+
+    def changed(self, **changes: Any) -> Self:
+        """A copy with other values."""
+        return replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        network = self.network.to_json() if self.network else None
+        return {**asdict(self), "sandbox": str(self.sandbox), "network": network}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        return cls(
+            **{
+                **data,
+                "command": tuple(data["command"]),
+                "sandbox": Path(data["sandbox"]),
+                "network": Network.from_json(data["network"]) if data["network"] else None,
+                "init": ProcessHandle(**data["init"]) if data["init"] else None,
+                "supervisor": ProcessHandle(**data["supervisor"]) if data["supervisor"] else None,
+                "state": State(data["state"]),
+            }
+        )

@@ -1,0 +1,308 @@
+"""The life of containers: launched, found again after a restart, killed, taken apart.
+
+The order of a launch is what makes a crash harmless: every isolator *allocates* (bookkeeping only), the record is
+written, then the isolators *prepare* the kernel, then the command starts. Whatever is found on record without a live
+first process is taken apart again, and taking apart may be repeated.
+
+All methods may be called from any thread; the lock is held for bookkeeping and for the kernel's quick answers, never
+while a process is waited for.
+"""
+
+import logging
+import os
+import pwd
+import shutil
+import signal
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from portslice.containers import launcher
+from portslice.containers.container import Container, State
+from portslice.containers.isolators import Isolator, Launch, Statistics
+from portslice.containers.journal import Journal
+from portslice.containers.record import Record
+from portslice.errors import ConflictError, ContainerError, NotFoundError, ParseError
+from portslice.ports import PortSet
+
+log = logging.getLogger(__name__)
+
+KEPT_EXITED = 150  # as Mesos' --max_completed_executors_per_framework
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody wants to run.
+
+    :param ports: assigned ports by number, or how many.
+    """
+
+    command: tuple[str, ...]
+    uid: int
+    gid: int
+    name: str | None = None
+    cpus: float | None = None
+    mem: int | None = None
+    ports: PortSet | int = 0
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Directories:
+    """Where an agent keeps its things.
+
+    :param work: sandboxes.
+    :param runtime: what need not outlive a boot.
+    :param hidden: further files that no container may reach.
+    """
+
+    work: Path
+    runtime: Path
+    hidden: tuple[Path, ...] = ()
+
+
+class Containerizer:
+    """The containers of one agent."""
+
+    def __init__(self, directories: Directories, isolators: Sequence[Isolator]) -> None:
+        self._directories = directories
+        self._isolators = tuple(isolators)
+        self._journal = Journal(directories.runtime / "journal")
+        self._containers: dict[str, Container] = {}
+        self._lock = RLock()
+        self.launch_errors = 0
+        self.destroy_errors = 0
+
+    # Looking
+
+    def all(self) -> list[Container]:
+        """Every container on record, the oldest first."""
+        with self._lock:
+            return list(self._containers.values())
+
+    def living(self) -> list[Container]:
+        """Those that run."""
+        return [container for container in self.all() if container.state is State.RUNNING]
+
+    def find(self, name: str) -> Container:
+        """By id, or by name: the living one of this name, else the last.
+
+        :raises NotFoundError: there is none.
+        """
+        with self._lock:
+            if name in self._containers:
+                return self._containers[name]
+            named = [container for container in self._containers.values() if container.name == name]
+            for container in reversed(named):
+                if container.state is not State.EXITED:
+                    return container
+            if named:
+                return named[-1]
+        raise NotFoundError(f"There is no container '{name}'")
+
+    def usage(self, container: Container) -> Statistics:
+        """ResourceStatistics of a container, as far as its isolators can tell."""
+        statistics: Statistics = {"timestamp": time.time()}
+        statistics["cpus_limit"] = float(container.cpus or os.cpu_count() or 1)
+        statistics["mem_limit_bytes"] = container.mem or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        for isolator in self._isolators:
+            try:
+                with self._lock:
+                    if self._containers.get(container.id) is not container:
+                        continue  # it changed or ended meanwhile
+                    statistics |= isolator.usage(container)
+            except Exception as error:
+                log.warning("Skipping resource statistic for container %s because: %s", container.id, error)
+        return statistics
+
+    # Launching
+
+    def launch(self, request: Request) -> Container:
+        """Start a container.
+
+        :raises PortsliceError: nothing was started, and nothing stays.
+        """
+        container = self._allocate(request)
+        try:
+            container = self._start(container)
+        except Exception as error:
+            self.launch_errors += 1
+            self._cleanup(container)
+            self._forget(container)
+            if isinstance(error, OSError):
+                raise ContainerError(f"Failed to launch container: {error}") from error
+            raise
+        return container
+
+    def _allocate(self, request: Request) -> Container:
+        if not request.command or not request.command[0]:
+            raise ParseError("A container needs a command")
+        with self._lock:
+            container_id = str(uuid.uuid4())
+            name = _checked_name(request.name or f"c-{container_id[:8]}")
+            if any(each.name == name and each.state is not State.EXITED for each in self._containers.values()):
+                raise ConflictError(f"A container with the name '{name}' is running already")
+            container = Container(
+                id=container_id,
+                name=name,
+                command=request.command,
+                uid=request.uid,
+                gid=request.gid,
+                sandbox=self._directories.work / "containers" / container_id,
+                created=time.time(),
+                environment=request.environment,
+                cpus=request.cpus,
+                mem=request.mem,
+            )
+            wanted: dict[str, Any] = {"network/port_mapping": request.ports}
+            done: list[Isolator] = []
+            try:
+                for isolator in self._isolators:
+                    done.append(isolator)
+                    container = isolator.allocate(container, wanted.get(isolator.name))
+            except Exception:
+                for isolator in done:
+                    isolator.cleanup(container)
+                raise
+            self._journal.write(container)
+            self._containers[container.id] = container
+            return container
+
+    def _start(self, container: Container) -> Container:
+        with self._lock:
+            launches = [isolator.prepare(container) for isolator in self._isolators]
+        container.sandbox.mkdir(parents=True)
+        os.chown(container.sandbox, container.uid, container.gid)
+        container.sandbox.chmod(0o750)
+        spec = self._spec(container, launches)
+        supervisor = launcher.launch(spec)
+        container = self._change(container, init=spec.record.init, supervisor=supervisor, state=State.RUNNING)
+        with self._lock:
+            for isolator in self._isolators:
+                isolator.isolate(container)
+        return container
+
+    def _spec(self, container: Container, launches: list[Launch]) -> launcher.LaunchSpec:
+        environment = {"PATH": _PATH, **_home(container.uid), "MESOS_SANDBOX": str(container.sandbox)}
+        environment |= {"MESOS_CONTAINER_ID": container.id, "MESOS_EXECUTOR_ID": container.name}
+        for launch in launches:
+            environment |= launch.environment
+        return launcher.LaunchSpec(
+            id=container.id,
+            command=container.command,
+            environment={**environment, **container.environment},
+            sandbox=container.sandbox,
+            uid=container.uid,
+            gid=container.gid,
+            netns=next((launch.namespace for launch in launches if launch.namespace), None),
+            join_files=tuple(file for launch in launches for file in launch.join_files),
+            runtime_directory=self._directories.runtime,
+            work_directory=self._directories.work,
+            hidden_files=self._directories.hidden,
+        )
+
+    # Ending
+
+    def signal(self, container: Container, number: signal.Signals) -> None:
+        """Send a signal to the container's first process; SIGKILL ends all processes of the container."""
+        if container.init is not None:
+            container.init.signal(number)
+
+    def reap(self, container_id: str) -> Container:
+        """Record how a container ended whose supervisor has ended, and take it apart."""
+        with self._lock:
+            container = self._containers[container_id]
+            if container.state is State.EXITED:
+                return container
+        status = self._record(container).exit_status
+        if status is None:
+            status = container.exit_status
+        message = "" if status is not None else "The exit status was lost"
+        with self._lock:
+            container = self._change(container, exit_status=status)  # the launcher's record goes with the clean-up
+            self._cleanup(container)
+            container = self._change(
+                container,
+                state=State.EXITED,
+                exit_status=status,
+                finished=time.time(),
+                message=message,
+                init=None,
+                supervisor=None,
+            )
+            exited = [each for each in self._containers.values() if each.state is State.EXITED]
+        for old in exited[:-KEPT_EXITED]:
+            self._forget(old)
+        return container
+
+    def _cleanup(self, container: Container) -> None:
+        with self._lock:
+            for isolator in reversed(self._isolators):
+                for problem in isolator.cleanup(container):
+                    self.destroy_errors += 1
+                    log.error("%s", problem)
+        self._record(container).remove()
+
+    def _forget(self, container: Container) -> None:
+        with self._lock:
+            self._containers.pop(container.id, None)
+            self._journal.forget(container.id)
+        shutil.rmtree(container.sandbox, ignore_errors=True)
+
+    def _change(self, container: Container, **changes: Any) -> Container:
+        with self._lock:
+            changed = container.changed(**changes)
+            self._journal.write(changed)
+            self._containers[changed.id] = changed
+            return changed
+
+    # The agent's own life
+
+    def recover(self) -> None:
+        """Take up what the journal knows: the living go on, the ended are reaped, the half-made are taken apart."""
+        with self._lock:
+            self._containers = {container.id: container for container in self._journal.load()}
+            unfinished = [c for c in self._containers.values() if c.state is State.PREPARING]
+            recorded = [c for c in self._containers.values() if c.state is not State.EXITED]
+            for isolator in self._isolators:
+                isolator.recover(recorded)
+        for container in unfinished:
+            log.warning("The launch of container %s was not finished", container.id)
+            launcher.destroy(self._record(container))
+            self._cleanup(container)
+            self._forget(container)
+        for container in self.living():
+            if container.supervisor is not None and container.supervisor.alive():
+                for isolator in self._isolators:
+                    isolator.isolate(container)
+            else:
+                self.reap(container.id)
+
+    def close(self, *, release: bool) -> None:
+        """Let go of everything; with `release` the host is to be as before the first container."""
+        with self._lock:
+            for isolator in reversed(self._isolators):
+                isolator.close(release=release)
+
+    def _record(self, container: Container) -> Record:
+        return Record(self._directories.runtime / "containers" / container.id)
+
+
+def _checked_name(name: str) -> str:
+    """Mesos' rules for a task's id (common/validation.cpp): no slash, no white space, no control characters."""
+    if name in (".", "..") or len(name) > 242 or any(c in "/\\" or c.isspace() or not c.isprintable() for c in name):
+        raise ParseError(f"The name '{name}' contains invalid characters")
+    return name
+
+
+def _home(uid: int) -> dict[str, str]:
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return {"HOME": "/"}
+    return {"HOME": entry.pw_dir, "USER": entry.pw_name}

@@ -1,0 +1,72 @@
+"""Isolators, one file each, as in Mesos: each keeps containers apart in one respect and measures them in it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from portslice.containers.container import Container
+
+Statistics = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What an isolator adds to the launch of a container.
+
+    :param namespace: the network namespace to start in.
+    :param join_files: `cgroup.procs` files for the first process to join.
+    """
+
+    namespace: Path | None = None
+    join_files: tuple[Path, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+class Isolator(Protocol):
+    """One respect in which containers are kept apart."""
+
+    name: str
+
+    def allocate(self, container: Container, request: Any) -> Container:
+        """Promise the container its share, without touching the kernel.
+
+        :raises PortsliceError: there is none.
+        """
+
+    def prepare(self, container: Container) -> Launch:
+        """Make the kernel keep the promise; the record of it is already written."""
+
+    def isolate(self, container: Container) -> None:
+        """The container's first process runs (after a launch, or found again after a restart of the agent)."""
+
+    def usage(self, container: Container) -> Statistics:
+        """Members of ResourceStatistics. Any error costs only these."""
+
+    def cleanup(self, container: Container) -> list[str]:
+        """Take everything back, to the end whatever fails; what failed, in words."""
+
+    def recover(self, containers: Iterable[Container]) -> None:
+        """Take up the containers on record that still live; remove what is marked ours and on nobody's record."""
+
+    def close(self, *, release: bool) -> None:
+        """The agent stops; with `release`, no container is left and the host is to be as it was."""
+
+
+class BaseIsolator:
+    """An isolator that does nothing, for those that need only part of it."""
+
+    def allocate(self, container: Container, request: Any) -> Container:
+        return container
+
+    def prepare(self, container: Container) -> Launch:
+        return Launch()
+
+    def isolate(self, container: Container) -> None: ...
+
+    def cleanup(self, container: Container) -> list[str]:
+        return []
+
+    def recover(self, containers: Iterable[Container]) -> None: ...
+
+    def close(self, *, release: bool) -> None: ...

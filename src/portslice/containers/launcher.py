@@ -1,0 +1,228 @@
+"""Starts a command in a container of its own.
+
+Theory of operation: a launch is one command line (``command_line``) of util-linux tools and two small shell scripts,
+which a person can read and repeat. Each tool becomes, or starts, the next one:
+
+    setsid         leaves the agent's session and parentage
+    supervise.sh   stays; writes the exit status
+    setpriv        lets the rest die with the supervisor: no container runs unsupervised
+    nsenter        enters the container's network namespace
+    unshare        makes the mount namespace, and a PID namespace for its children
+    sh             stays, as the parent outside (unshare --fork would do, but turns an end by SIGKILL into status 1)
+    setpriv        lets the container die with that one
+    init.sh        first process inside; joins the cgroups, covers what is not the container's
+    setpriv        becomes the user, without capabilities
+    tini           stays; does what is process 1's: hands signals on to the command's process group, reaps orphans
+
+No Python stays, and nothing of it is a child of the agent, which may end at any time: the container's ``Record`` has
+all that the next one needs. A command that cannot be started has its message in the sandbox's ``stderr`` and an exit
+status, like one that fails.
+
+The supervisors are in the agent's own cgroup: a service manager must stop the agent alone (systemd:
+``KillMode=process``), else it ends the containers, too.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from portslice.containers import environment
+from portslice.containers.process import ProcessHandle
+from portslice.containers.record import Record
+from portslice.errors import ConflictError, ContainerError
+
+_SUPERVISE = Path(__file__).with_name("supervise.sh")
+_INIT = Path(__file__).with_name("init.sh")
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where the tools are looked for: neither the agent's search path nor the container's."""
+
+_PROGRAMS = ("env", "mkdir", "mount", "mv", "nsenter", "setpriv", "setsid", "sh", "tini", "unshare")
+
+_PATIENCE_SECS = 30.0
+
+
+@dataclass(frozen=True)
+class LaunchSpec:
+    """All that a launch needs. Paths are absolute; the directories exist.
+
+    :param environment: the command's whole environment; nothing is added.
+    :param sandbox: where the command starts; its output goes to ``stdout`` and ``stderr`` there.
+    :param netns: the network namespace's file; None: the host's.
+    :param join_files: the ``cgroup.procs`` files of the cgroups to join.
+    :param runtime_directory: the agent's, where the record is; hidden from the container.
+    :param work_directory: the agent's; hidden from the container but for its sandbox.
+    :param hidden_files: to be hidden as well. One that the host makes anew later shows (as a socket does that the
+        agent makes when it starts again), so a directory of the agent's is the better place.
+    """
+
+    id: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    sandbox: Path
+    uid: int
+    gid: int
+    netns: Path | None
+    join_files: tuple[Path, ...]
+    runtime_directory: Path
+    work_directory: Path
+    hidden_files: tuple[Path, ...] = ()
+
+    @property
+    def record(self) -> Record:
+        return Record(self.runtime_directory / "containers" / self.id)
+
+
+def missing_programs() -> list[str]:
+    """The programs without which nothing can be launched; for the start-up checks."""
+    return [name for name in _PROGRAMS if shutil.which(name, path=_PATH) is None]
+
+
+def command_line(spec: LaunchSpec) -> list[str]:
+    """What starts the container, once ``environment`` is in its record."""
+    record, sandbox = str(spec.record.directory.resolve()), str(spec.sandbox.resolve())
+    covers = _outermost(spec.work_directory.resolve(), spec.runtime_directory.resolve())
+    hidden = [path.resolve() for path in spec.hidden_files if path.exists()]
+    return [
+        *("setsid", "--fork", "sh", str(_SUPERVISE), record),
+        *("setpriv", "--pdeathsig", "KILL"),
+        *(("nsenter", f"--net={spec.netns}") if spec.netns else ()),
+        *("unshare", "--mount", "--propagation", "slave", "--pid"),
+        *("sh", "-c", '"$@" || exit', "sh"),
+        *("setpriv", "--pdeathsig", "KILL"),
+        *("sh", str(_INIT), record, sandbox, str(spec.uid), str(spec.gid), _groups_option(spec.uid)),
+        *(word for path in spec.join_files for word in ("--join", str(path))),
+        *(word for path in covers for word in ("--cover", str(path))),
+        *(word for path in hidden if not _below(path, covers) for word in ("--hide", str(path))),
+        *("--", *spec.command),
+    ]
+
+
+def launch(spec: LaunchSpec) -> ProcessHandle:
+    """Start the container and return its supervisor, which ends when the exit status is on record.
+
+    The command's own init has begun by then, so that signals reach the command; or the container has ended already,
+    also because there is no such command.
+
+    :raises ConflictError: the container was launched before.
+    :raises ContainerError: the host cannot make such a container. Nothing of it runs; its record stays.
+    """
+    record = spec.record
+    if not spec.command:
+        raise ContainerError(f"Container {spec.id} has no command")
+    try:
+        _write_environment(spec)
+        _start(spec)
+    except FileExistsError:
+        raise ConflictError(f"Container {spec.id} was launched before") from None
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ContainerError(f"Failed to launch container {spec.id}: {error}") from error
+    deadline = time.monotonic() + _PATIENCE_SECS
+    while time.monotonic() < deadline:
+        supervisor = record.supervisor
+        if supervisor is not None and _has_taken_over(record.init):
+            return supervisor
+        if supervisor is not None and not supervisor.alive():
+            if record.init is None:
+                raise ContainerError(f"Failed to launch container {spec.id}: {_complaint(spec)}")
+            return supervisor
+        time.sleep(0.002)
+    destroy(record)
+    raise ContainerError(f"Container {spec.id} has not started within {_PATIENCE_SECS:g} seconds")
+
+
+def kill(record: Record, number: signal.Signals | int) -> bool:
+    """Send a signal to the command and its process group; False if the container has ended."""
+    init = record.init
+    return init is not None and init.signal(number)
+
+
+def destroy(record: Record, timeout_secs: float = 10.0) -> None:
+    """End the container at once, in whatever state it is, and wait for it; it may have ended long ago.
+
+    :raises ContainerError: it still runs after that time.
+    """
+    # Without init nobody is inside yet, and all there is dies with the supervisor.
+    first = record.init or record.supervisor
+    if first is not None:
+        first.signal(signal.SIGKILL)
+    for process in (record.init, record.supervisor):
+        if process is not None and not process.wait(timeout_secs):
+            raise ContainerError(f"Process {process.pid} of container {record.directory.name} does not end")
+
+
+def _write_environment(spec: LaunchSpec) -> None:
+    text = environment.script(spec.environment, _program("env"), [_program("tini"), "-g", "--"])
+    directory = spec.record.directory
+    directory.parent.mkdir(mode=0o700, exist_ok=True)
+    directory.mkdir(mode=0o700)
+    (directory / "environment").write_bytes(os.fsencode(text))
+
+
+def _start(spec: LaunchSpec) -> None:
+    with _output(spec, "stdout") as stdout, _output(spec, "stderr") as stderr:
+        subprocess.run(
+            command_line(spec),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            cwd="/",
+            env={"PATH": _PATH},
+            check=True,
+        )
+
+
+def _output(spec: LaunchSpec, name: str) -> BinaryIO:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(spec.sandbox / name, flags, 0o644)
+    os.fchown(descriptor, spec.uid, spec.gid)
+    os.fchmod(descriptor, 0o644)
+    return os.fdopen(descriptor, "ab")
+
+
+def _complaint(spec: LaunchSpec) -> str:
+    return (spec.sandbox / "stderr").read_text(errors="replace").strip() or "its supervisor has ended"
+
+
+def _has_taken_over(init: ProcessHandle | None) -> bool:
+    """Whether tini has started the command. The shell in its place before, being process 1, is not even told of
+    SIGTERM by the kernel."""
+    if init is None:
+        return False
+    proc = Path("/proc", str(init.pid))
+    try:
+        children = (proc / "task" / str(init.pid) / "children").read_text()
+        return (proc / "comm").read_text() == "tini\n" and children != ""
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _groups_option(uid: int) -> str:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return "--clear-groups"
+    return "--init-groups"
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name, path=_PATH)
+    if path is None:
+        raise ContainerError(f"The program '{name}' is missing")
+    return path
+
+
+def _outermost(*directories: Path) -> list[Path]:
+    """The directories without those that lie in another of them."""
+    return [path for path in dict.fromkeys(directories) if not _below(path, set(directories) - {path})]
+
+
+def _below(path: Path, directories: Iterable[Path]) -> bool:
+    return any(path.is_relative_to(directory) for directory in directories)
