@@ -1,0 +1,1 @@
+"""The agent: flags, start-up checks, start-up → main loop → shutdown."""

@@ -1,0 +1,134 @@
+"""The agent's flags, with Mesos' names, types and defaults (reference: mesos `src/slave/flags.cpp`)."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from portslice.flags import boolean, bytes_, duration, flag, json_object, path, text, uint16
+from portslice.units import Bytes, Duration
+
+DEFAULT_RUNTIME_DIR = Path("/run/portslice")
+DEFAULT_WORK_DIR = Path("/var/lib/portslice")
+SOCKET_NAME = "agent.sock"
+
+
+@dataclass(frozen=True)
+class AgentFlags:
+    """Every flag; None where Mesos has no default."""
+
+    # Where and who
+    master: str | None = flag(
+        None, parse=text, help="Not supported yet: the agent stands alone and takes containers on its socket."
+    )
+    ip: str | None = flag(
+        None,
+        parse=text,
+        help="IP address to listen on; all addresses if unset. Whatever listens there only reads.",
+    )
+    port: int = flag(5051, parse=uint16, help="TCP port to listen on; 0 lets the kernel choose.")
+    hostname: str | None = flag(None, parse=text, help="The hostname to report; found out if unset.")
+    work_dir: Path = flag(DEFAULT_WORK_DIR, parse=path, help="Directory of the sandboxes.")
+    runtime_dir: Path = flag(
+        DEFAULT_RUNTIME_DIR,
+        parse=path,
+        help="Directory for what survives a restart of the agent but not of the machine: the journal, network "
+        "namespaces, BPF maps. Agents with different ones can share a host.",
+    )
+    socket: Path | None = flag(
+        None,
+        parse=path,
+        help=f"Unix socket on which root and the socket's group launch and kill containers. (default: {SOCKET_NAME} in "
+        "--runtime_dir)",
+    )
+    socket_group: str | None = flag(
+        None, parse=text, help="Group that may use the socket besides root. Its members run containers as themselves."
+    )
+    # What is offered
+    resources: str = flag(
+        "",
+        parse=text,
+        help="The agent's resources, `name(role):value;name:value…` or a JSON array. Example: "
+        "`cpus:8;mem:16384;ports:[31000-32000];ephemeral_ports:[32768-57344]`. Values not given are found out; "
+        "`ephemeral_ports` has no default.",
+    )
+    default_role: str = flag("*", parse=text, help="Role of resources that name none.")
+    attributes: str | None = flag(None, parse=text, help="Attributes of the machine, `rack:2` or `rack:2;u:1`.")
+    # Isolation
+    isolation: str = flag(
+        "posix/cpu,posix/mem",
+        parse=text,
+        help="Isolators, separated by commas: `cgroups/cpu`, `cgroups/mem`, `posix/cpu`, `posix/mem`, "
+        "`network/port_mapping`.",
+    )
+    launcher: str | None = flag(None, parse=text, help="`linux`, the only one: containers live in namespaces.")
+    containerizers: str = flag("mesos", parse=text, help="`mesos`, the only one.")
+    cgroups_hierarchy: Path = flag(Path("/sys/fs/cgroup"), parse=path, help="Where cgroups are mounted.")
+    cgroups_root: str = flag("mesos", parse=text, help="Name of the root cgroup of the containers.")
+    cgroups_enable_cfs: bool = flag(
+        False, parse=boolean, help="Limit CPUs hard, by CFS bandwidth control, besides sharing them."
+    )
+    recover: str = flag(
+        "reconnect",
+        parse=text,
+        help="`reconnect`: go on with the containers of an earlier agent. `cleanup`: kill them, take the data plane "
+        "from the host, and exit.",
+    )
+    executor_shutdown_grace_period: Duration = flag(
+        Duration.parse("5secs"), parse=duration, help="Between SIGTERM and SIGKILL when a container is killed."
+    )
+    # network/port_mapping
+    ephemeral_ports_per_container: int = flag(
+        1024,
+        parse=uint16,
+        help="Size of a container's ephemeral block, at least 16. Mesos takes powers of two only; see --strict_mesos.",
+    )
+    strict_mesos: bool = flag(
+        False, parse=boolean, help="Refuse what Mesos would refuse although it works here: blocks of no power of two."
+    )
+    eth0_name: str | None = flag(
+        None, parse=text, help="The public network interface; that of the default route if unset."
+    )
+    lo_name: str | None = flag(None, parse=text, help="The loopback network interface; found out if unset.")
+    egress_rate_limit_per_container: Bytes | None = flag(
+        None,
+        parse=bytes_,
+        help="Limit of what a container sends, to anywhere, in bytes per second, e.g. 37500KB. 0B: no limit.",
+    )
+    minimum_egress_rate_limit: Bytes | None = flag(
+        None,
+        parse=bytes_,
+        help="No container's egress limit is below this; 125000B unless set, so smaller limits need `0B` here.",
+    )
+    egress_unique_flow_per_container: bool = flag(
+        False,
+        parse=boolean,
+        help="Give each container one fair flow on the public interface (fq_codel), however many connections it has.",
+    )
+    egress_flow_classifier_parent: str = flag(
+        "root",
+        parse=text,
+        help="Where on the public interface the flows hang: `root`, or a class as `major:minor` in hexadecimal.",
+    )
+    network_link_speed: Bytes | None = flag(
+        None, parse=bytes_, help="Speed of the public interface in bytes per second, if its driver does not know."
+    )
+    # Logging, and Mesos' flags that change nothing here
+    logging_level: str = flag("INFO", parse=text, help="`INFO`, `WARNING` or `ERROR`.")
+    quiet: bool = flag(False, parse=boolean, help="Log nothing to standard error.")
+    log_dir: Path | None = flag(None, parse=path, help="Directory for a log file; standard error only if unset.")
+    strict: bool = flag(True, parse=boolean, help="Accepted for Mesos' sake: recovery repairs what it can either way.")
+    switch_user: bool = flag(True, parse=boolean, help="Accepted for Mesos' sake: containers run as their caller.")
+    credential: dict[str, Any] | None = flag(None, parse=json_object, help="Not supported yet: needs --master.")
+    help: bool = flag(False, parse=boolean, help="Print this help.")
+    version: bool = flag(False, parse=boolean, help="Print the version.")
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the control socket is."""
+        return self.socket or self.runtime_dir / SOCKET_NAME
+
+    @property
+    def tag(self) -> str:
+        """Four hexadecimal digits that mark what is this agent's among the things of others on the host."""
+        return hashlib.sha256(bytes(self.runtime_dir.resolve())).hexdigest()[:4]

@@ -1,0 +1,178 @@
+"""The agent: start-up, main loop, shutdown.
+
+Start-up checks and prepares everything and fails with a message before the first container could. The main loop waits:
+for requests (portslice.http) and for containers to end. The end of a supervisor makes its pidfd readable, whoever its
+parent is, so containers of an earlier agent are watched like the others.
+
+On SIGTERM and SIGINT the agent stops and its containers go on; if there are none, the host is left as it was found.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import IO
+
+from portslice.agent import startup
+from portslice.agent.flags import AgentFlags
+from portslice.containers.container import Container, State
+from portslice.containers.containerizer import Containerizer, Directories, Request
+from portslice.errors import PortsliceError
+from portslice.flags import startup_line
+from portslice.statistics import Snapshots
+
+log = logging.getLogger(__name__)
+
+
+class Agent:
+    """One agent."""
+
+    def __init__(self, flags: AgentFlags) -> None:
+        self.flags = flags
+        self.started = time.time()
+        self.hostname = flags.hostname or socket.gethostname()
+        self._watched: dict[str, asyncio.Event] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lock: IO[str] | None = None
+        self.recovery_secs = 0.0
+
+    # Start-up
+
+    def prepare(self) -> None:
+        """Check the host and put the isolators on it; take up the containers of an earlier agent.
+
+        :raises PortsliceError: what is missing, in Mesos' words where it has any.
+        """
+        log.info("%s", startup_line(self.flags))
+        self._check_flags()
+        self._make_directories()
+        isolators = startup.isolators(self.flags)
+        self.port_mapping = startup.find_port_mapping(isolators)
+        directories = Directories(self.flags.work_dir, self.flags.runtime_dir, (self.flags.socket_path,))
+        self.containerizer = Containerizer(directories, isolators)
+        self.snapshots = Snapshots(self.containerizer)
+        began = time.monotonic()
+        self.containerizer.recover()
+        self.recovery_secs = time.monotonic() - began
+
+    def _check_flags(self) -> None:
+        if self.flags.master is not None:
+            raise PortsliceError("--master is not supported yet: start the agent without it, and it stands alone")
+        if self.flags.recover not in ("reconnect", "cleanup"):
+            raise PortsliceError(
+                f"Unknown option for 'recover' flag {self.flags.recover}. Please run the agent with '--help' to see "
+                "the valid options"
+            )
+
+    def _make_directories(self) -> None:
+        for directory, mode in ((self.flags.work_dir, 0o711), (self.flags.runtime_dir, 0o711)):
+            try:
+                directory.mkdir(parents=True, exist_ok=True, mode=mode)
+            except OSError as error:
+                raise PortsliceError(f"Failed to create the directory '{directory}': {error.strerror}") from error
+        try:
+            self._lock = (self.flags.runtime_dir / "agent.lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PortsliceError(
+                f"Another agent is running with --runtime_dir='{self.flags.runtime_dir}': give this one its own "
+                "--runtime_dir, --work_dir and --port"
+            ) from None
+        except OSError as error:
+            raise PortsliceError(f"'{self.flags.runtime_dir}' cannot be written: {error.strerror}") from error
+
+    # Main loop
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Inside the block the end of every container is seen to."""
+        for container in self.containerizer.living():
+            self._watch(container)
+        try:
+            yield
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    async def launch(self, request: Request) -> Container:
+        """Start a container.
+
+        :raises PortsliceError: nothing was started.
+        """
+        container = await asyncio.to_thread(self.containerizer.launch, request)
+        self._watch(container)
+        return container
+
+    async def wait(self, container: Container) -> Container:
+        """Wait for a container's end; how it ended."""
+        if (ended := self._watched.get(container.id)) is not None:
+            await ended.wait()
+        return self.containerizer.find(container.id)
+
+    async def kill(self, container: Container, number: signal.Signals) -> None:
+        """Signal a container; a SIGTERM is followed by SIGKILL after the grace period."""
+        self.containerizer.signal(container, number)
+        if number is signal.SIGTERM:
+            self._start(self._insist(container))
+
+    async def _insist(self, container: Container) -> None:
+        try:
+            await asyncio.wait_for(self.wait(container), self.flags.executor_shutdown_grace_period.seconds)
+        except TimeoutError:
+            log.info("Container %s did not end on SIGTERM: killing it", container.id)
+            self.containerizer.signal(container, signal.SIGKILL)
+
+    def _watch(self, container: Container) -> None:
+        self._watched[container.id] = asyncio.Event()
+        self._start(self._see_end(container))
+
+    async def _see_end(self, container: Container) -> None:
+        descriptor = container.supervisor.pidfd() if container.supervisor else None
+        if descriptor is not None:
+            try:
+                await _readable(descriptor)
+            finally:
+                os.close(descriptor)
+        ended = await asyncio.to_thread(self.containerizer.reap, container.id)
+        log.info("Container %s (%s) exited with status %s", ended.id, ended.name, ended.exit_status)
+        self._watched.pop(container.id).set()
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("Unexpected error: %s", error, exc_info=error)
+
+    # Shutdown
+
+    async def kill_all(self) -> None:
+        """Kill every container and wait until all are taken apart (--recover=cleanup)."""
+        for container in self.containerizer.living():
+            self.containerizer.signal(container, signal.SIGKILL)
+            await self.wait(container)
+
+    def close(self) -> None:
+        """Let go. Containers go on; if there are none, the host is as it was."""
+        idle = all(container.state is State.EXITED for container in self.containerizer.all())
+        self.containerizer.close(release=idle)
+        if self._lock is not None:
+            self._lock.close()
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)

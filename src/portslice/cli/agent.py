@@ -1,0 +1,81 @@
+"""`portslice agent`, also installed as `mesos-agent` and `mesos-slave`."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from portslice import __version__
+from portslice.agent.flags import AgentFlags
+from portslice.errors import FlagError, PortsliceError
+from portslice.flags import load, usage
+
+_INTRO = """\
+The agent of Portslice: gives each container a slice of the host's ports, a share of its network and exact statistics.
+
+Example:
+  {program} --isolation=cgroups/cpu,cgroups/mem,network/port_mapping \\
+    --resources='ports:[31000-32000];ephemeral_ports:[32768-57344]' --ephemeral_ports_per_container=1024 \\
+    --egress_rate_limit_per_container=37500KB --egress_unique_flow_per_container
+
+`portslice doctor` says what the host lacks, with the command that mends it."""
+_LEVELS = {"INFO": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
+
+
+def mesos_agent() -> int:
+    """Entry point of `mesos-agent` and `mesos-slave`."""
+    return run(sys.argv[1:], Path(sys.argv[0]).name)
+
+
+def run(argv: Sequence[str], program: str = "portslice agent") -> int:
+    """Run the agent to its end; 0 if it was asked to stop, 1 if it could not start."""
+    wants_help = any(word in ("--help", "-h", "--help=true") for word in argv)
+    if wants_help:
+        print(usage(AgentFlags, program, _INTRO.format(program=program)))
+        return 0
+    try:
+        flags, warnings = load(AgentFlags, argv, os.environ)
+    except FlagError as error:
+        print(f"{error}\n\nSee `{program} --help` for a list of supported flags.", file=sys.stderr)
+        return 1
+    if flags.version:
+        print(f"portslice {__version__}")
+        return 0
+    if flags.logging_level not in _LEVELS:
+        print(f"'{flags.logging_level}' is not a valid logging level: INFO, WARNING or ERROR", file=sys.stderr)
+        return 1
+    _log(flags)
+    for warning in warnings:
+        logging.getLogger(__name__).warning("%s", warning)
+    return _serve(flags)
+
+
+def _serve(flags: AgentFlags) -> int:
+    from portslice.agent.service import Agent
+    from portslice.http import server
+
+    agent = Agent(flags)
+    try:
+        agent.prepare()
+        try:
+            asyncio.run(server.run(agent))
+        finally:
+            agent.close()
+    except PortsliceError as error:
+        print(f"EXIT with status 1: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _log(flags: AgentFlags) -> None:
+    """glog's line form, so that what reads Mesos' logs reads these."""
+    handlers: list[logging.Handler] = [] if flags.quiet else [logging.StreamHandler()]
+    if flags.log_dir is not None:
+        flags.log_dir.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(flags.log_dir / "portslice-agent.log"))
+    form = "%(levelname).1s%(asctime)s.%(msecs)03d000 %(process)5d %(filename)s:%(lineno)d] %(message)s"
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(form, datefmt="%m%d %H:%M:%S"))
+    logging.basicConfig(level=_LEVELS[flags.logging_level], handlers=handlers or [logging.NullHandler()])

@@ -1,0 +1,56 @@
+"""`portslice ps`."""
+
+import argparse
+import json
+import time
+
+from portslice.cli.client import Client
+from portslice.cli.table import ports, table
+
+_EPILOG = """\
+examples:
+  portslice ps
+  portslice ps --all
+  portslice ps --json"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    parser.epilog = _EPILOG
+    parser.add_argument("-a", "--all", action="store_true", help="also those that have ended")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Show them."""
+    containers = Client(options.socket).containers()
+    if not options.all:
+        containers = [each for each in containers if each["state"] != "exited"]
+    if options.json:
+        print(json.dumps(containers, indent=2))
+        return 0
+    rows = [
+        (
+            each["name"],
+            each["id"][:8],
+            each["pid"] or "-",
+            ports(each["ports"]),
+            ports([each["ephemeral_ports"]]) if each["ephemeral_ports"] else "-",
+            _state(each["state"], each["exit_status"]),
+            _age(time.time() - each["created"]),
+            " ".join(each["command"])[:40],
+        )
+        for each in containers
+    ]
+    print(table(("NAME", "ID", "PID", "PORTS", "EPHEMERAL", "STATE", "AGE", "COMMAND"), rows))
+    return 0
+
+
+def _state(state: str, status: int | None) -> str:
+    return state if state != "exited" else f"exited ({'?' if status is None else status})"
+
+
+def _age(secs: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if secs >= size:
+            return f"{int(secs // size)}{unit}"
+    return f"{int(secs)}s"

@@ -1,0 +1,223 @@
+"""What changes the host: launch, kill; and what shows sandbox contents. On the Unix socket only.
+
+    POST   /portslice/v1/containers                  launch; 201 with the container
+    GET    /portslice/v1/containers                  all containers, ended ones too
+    GET    /portslice/v1/containers/NAME             one of them, by name or id
+    GET    /portslice/v1/containers/NAME/statistics  its ResourceStatistics, drops by reason, and identity
+    POST   /portslice/v1/containers/NAME/kill        {"signal": "SIGTERM"}
+    GET    /portslice/v1/containers/NAME/wait        answers when it has ended
+    GET    /portslice/v1/containers/NAME/stdout      (or stderr) ?offset=N: from there to the end of the container
+
+Errors are {"error": "text"} with 400 (bad request), 403, 404, 409 (name or ports taken) or 503 (nothing free).
+"""
+
+import asyncio
+import json
+import os
+import signal
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from portslice.agent.service import Agent
+from portslice.containers.container import Container, State
+from portslice.containers.containerizer import Request
+from portslice.errors import (
+    AccessError,
+    ConflictError,
+    NoPortsError,
+    NotFoundError,
+    ParseError,
+    PortsliceError,
+)
+from portslice.http.access import peer_of
+from portslice.ports import PortSet
+
+_STATUS: tuple[tuple[type[PortsliceError], int], ...] = (
+    (AccessError, 403),
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (NoPortsError, 503),
+    (ParseError, 400),
+    (PortsliceError, 500),
+)
+_FOLLOW_SECS = 0.05
+_CHUNK = 1 << 16
+
+
+@web.middleware
+async def errors_as_json(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Let every PortsliceError be an answer; refuse callers who may not be here before anything else."""
+    try:
+        if request.path.startswith("/portslice/"):
+            request["peer"] = peer_of(request)
+        return await handler(request)
+    except PortsliceError as error:
+        status = next(status for kind, status in _STATUS if isinstance(error, kind))
+        return web.json_response({"error": str(error)}, status=status)
+
+
+def container_json(container: Container) -> dict[str, Any]:
+    """A container as `portslice ps --json` shows it."""
+    network = container.network
+    return {
+        "name": container.name,
+        "id": container.id,
+        "state": container.state,
+        "pid": container.init.pid if container.init else None,
+        "command": list(container.command),
+        "ports": [list(range_) for range_ in _bounds(network.ports)] if network else [],
+        "ephemeral_ports": [network.ephemeral.begin, network.ephemeral.end] if network else None,
+        "egress_bytes_per_sec": network.egress if network else None,
+        "cpus": container.cpus,
+        "mem_bytes": container.mem,
+        "uid": container.uid,
+        "sandbox": str(container.sandbox),
+        "created": container.created,
+        "finished": container.finished,
+        "exit_status": container.exit_status if container.state is State.EXITED else None,
+        "message": container.message,
+    }
+
+
+class Control:
+    """The changing endpoints of an agent."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def routes(self) -> list[web.RouteDef]:
+        """All of them."""
+        base = "/portslice/v1/containers"
+        return [
+            web.post(base, self.launch),
+            web.get(base, self.list),
+            web.get(base + "/{name}", self.show),
+            web.get(base + "/{name}/statistics", self.statistics),
+            web.post(base + "/{name}/kill", self.kill),
+            web.get(base + "/{name}/wait", self.wait),
+            web.get(base + "/{name}/{stream:stdout|stderr}", self.output),
+        ]
+
+    async def launch(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        peer = request["peer"]
+        uid, gid = body.get("uid", peer.uid), body.get("gid", peer.gid)
+        if (uid, gid) != (peer.uid, peer.gid) and peer.uid != 0:
+            raise AccessError("Only root may run a container as another user")
+        container = await self._agent.launch(
+            Request(
+                command=tuple(_strings(body.get("command", []), "command")),
+                uid=uid,
+                gid=gid,
+                name=body.get("name"),
+                cpus=body.get("cpus"),
+                mem=body.get("mem"),
+                ports=_ports(body.get("ports", 0)),
+                environment=dict(body.get("environment", {})),
+            )
+        )
+        return web.json_response(container_json(container), status=201)
+
+    async def list(self, _request: web.Request) -> web.Response:
+        return web.json_response([container_json(each) for each in self._agent.containerizer.all()])
+
+    async def show(self, request: web.Request) -> web.Response:
+        return web.json_response(container_json(self._find(request)))
+
+    async def statistics(self, request: web.Request) -> web.Response:
+        container = self._find(request)
+        if container.state is not State.RUNNING:
+            raise NotFoundError(f"The container '{container.name}' is not running")
+        for usage in await self._agent.snapshots.take():
+            if usage.container.id == container.id:
+                drops = self._agent.port_mapping.drops(container) if self._agent.port_mapping else None
+                return web.json_response({**usage.containers_json(), "drops": drops})
+        raise NotFoundError(f"The container '{container.name}' has just ended")
+
+    async def kill(self, request: web.Request) -> web.Response:
+        container = self._find(request)
+        if container.state is not State.RUNNING:
+            raise NotFoundError(f"The container '{container.name}' is not running")
+        name = (await _body(request)).get("signal", "SIGTERM")
+        try:
+            number = signal.Signals[name]
+        except KeyError:
+            raise ParseError(f"Unknown signal '{name}'") from None
+        await self._agent.kill(container, number)
+        return web.json_response(container_json(container))
+
+    async def wait(self, request: web.Request) -> web.Response:
+        return web.json_response(container_json(await self._agent.wait(self._find(request))))
+
+    async def output(self, request: web.Request) -> web.StreamResponse:
+        """The bytes of an output as they are written, until the container has ended."""
+        container = self._find(request)
+        path = container.sandbox / request.match_info["stream"]
+        offset = int(request.query.get("offset", "0")) if request.query.get("offset", "0").isdigit() else 0
+        response = web.StreamResponse()
+        await response.prepare(request)
+        descriptor = await asyncio.to_thread(_open, path)
+        if descriptor is None:
+            return response
+        try:
+            while True:
+                ended = self._agent.containerizer.find(container.id).state is State.EXITED
+                while data := await asyncio.to_thread(os.pread, descriptor, _CHUNK, offset):
+                    offset += len(data)
+                    await response.write(data)
+                if ended:
+                    return response
+                await asyncio.sleep(_FOLLOW_SECS)
+        except (NotFoundError, ConnectionResetError):
+            return response
+        finally:
+            os.close(descriptor)
+
+    def _find(self, request: web.Request) -> Container:
+        return self._agent.containerizer.find(request.match_info["name"])
+
+
+def _open(path: Path) -> int | None:
+    """The sandbox is its owner's: nothing but a plain file is read from it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _bounds(ports: PortSet) -> list[tuple[int, int]]:
+    return [(range_.begin, range_.end) for range_ in ports.ranges]
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.text() or "{}")
+    except ValueError as error:
+        raise ParseError(f"Failed to parse body into JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise ParseError("Expecting a JSON object")
+    return body
+
+
+def _strings(value: Any, name: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ParseError(f"'{name}' must be a list of strings")
+    return value
+
+
+def _ports(value: Any) -> PortSet | int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str):
+        return PortSet.parse(value)
+    raise ParseError("'ports' must be a number of ports or a text such as '31000-31004'")
