@@ -1,0 +1,1 @@
+"""The main job on real traffic, on a host built from network namespaces."""
