@@ -55,5 +55,5 @@ class Snapshots:
         return await asyncio.shield(self._running)
 
     def _collect(self) -> Snapshot:
-        usages = (Usage(each, self._containerizer.usage(each)) for each in self._containerizer.living())
-        return tuple(usages)
+        usages = ((each, self._containerizer.usage(each)) for each in self._containerizer.living())
+        return tuple(Usage(container, statistics) for container, statistics in usages if statistics is not None)

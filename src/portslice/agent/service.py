@@ -20,8 +20,8 @@ from typing import IO
 
 from portslice.agent import startup
 from portslice.agent.flags import AgentFlags
-from portslice.containers.container import Container, State
-from portslice.containers.containerizer import Containerizer, Directories, Request
+from portslice.containers.container import Container, Request, State
+from portslice.containers.containerizer import Containerizer, Directories
 from portslice.errors import PortsliceError
 from portslice.flags import startup_line
 from portslice.statistics import Snapshots

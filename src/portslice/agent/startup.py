@@ -217,11 +217,11 @@ def egress_rate(flags: AgentFlags) -> int | None:
     if not rate:
         return None
     minimum = flags.minimum_egress_rate_limit
-    return max(rate, DEFAULT_MINIMUM_RATE if minimum is None else minimum)
+    return max(int(rate), DEFAULT_MINIMUM_RATE if minimum is None else int(minimum))
 
 
 def _check_rate(flags: AgentFlags, rate: int | None, nic: str, speed: int | None) -> None:
-    speed = flags.network_link_speed or speed
+    speed = int(flags.network_link_speed) if flags.network_link_speed else speed
     if rate is not None and speed is not None and rate > speed:
         raise StartupError(
             f"The given egress traffic limit for containers {rate} Bytes/s is greater than the host link speed "

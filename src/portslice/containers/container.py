@@ -20,6 +20,23 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
+class Request:
+    """What somebody wants to run.
+
+    :param ports: assigned ports by number, or how many.
+    """
+
+    command: tuple[str, ...]
+    uid: int
+    gid: int
+    name: str | None = None
+    cpus: float | None = None
+    mem: int | None = None
+    ports: PortSet | int = 0
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Network:
     """The share of the network that the port_mapping isolator gave.
 

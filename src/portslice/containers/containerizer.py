@@ -16,40 +16,22 @@ import signal
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
 from portslice.containers import launcher
-from portslice.containers.container import Container, State
+from portslice.containers.container import Container, Request, State
 from portslice.containers.isolators import Isolator, Launch, Statistics
 from portslice.containers.journal import Journal
 from portslice.containers.record import Record
 from portslice.errors import ConflictError, ContainerError, NotFoundError, ParseError
-from portslice.ports import PortSet
 
 log = logging.getLogger(__name__)
 
 KEPT_EXITED = 150  # as Mesos' --max_completed_executors_per_framework
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What somebody wants to run.
-
-    :param ports: assigned ports by number, or how many.
-    """
-
-    command: tuple[str, ...]
-    uid: int
-    gid: int
-    name: str | None = None
-    cpus: float | None = None
-    mem: int | None = None
-    ports: PortSet | int = 0
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,8 +87,8 @@ class Containerizer:
                 return named[-1]
         raise NotFoundError(f"There is no container '{name}'")
 
-    def usage(self, container: Container) -> Statistics:
-        """ResourceStatistics of a container, as far as its isolators can tell."""
+    def usage(self, container: Container) -> Statistics | None:
+        """ResourceStatistics of a container, as far as its isolators can tell; None if it changed meanwhile."""
         statistics: Statistics = {"timestamp": time.time()}
         statistics["cpus_limit"] = float(container.cpus or os.cpu_count() or 1)
         statistics["mem_limit_bytes"] = container.mem or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -114,7 +96,7 @@ class Containerizer:
             try:
                 with self._lock:
                     if self._containers.get(container.id) is not container:
-                        continue  # it changed or ended meanwhile
+                        return None
                     statistics |= isolator.usage(container)
             except Exception as error:
                 log.warning("Skipping resource statistic for container %s because: %s", container.id, error)
@@ -159,17 +141,15 @@ class Containerizer:
                 cpus=request.cpus,
                 mem=request.mem,
             )
-            wanted: dict[str, Any] = {"network/port_mapping": request.ports}
-            done: list[Isolator] = []
             try:
                 for isolator in self._isolators:
-                    done.append(isolator)
-                    container = isolator.allocate(container, wanted.get(isolator.name))
+                    container = isolator.allocate(container, request)
+                if request.ports and container.network is None:
+                    raise ContainerError("Ports are given out by the isolator network/port_mapping: see --isolation")
+                self._journal.write(container)
             except Exception:
-                for isolator in done:
-                    isolator.cleanup(container)
+                self._cleanup(container)  # what was promised so far
                 raise
-            self._journal.write(container)
             self._containers[container.id] = container
             return container
 

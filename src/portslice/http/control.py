@@ -23,8 +23,7 @@ from typing import Any
 from aiohttp import web
 
 from portslice.agent.service import Agent
-from portslice.containers.container import Container, State
-from portslice.containers.containerizer import Request
+from portslice.containers.container import Container, Request, State
 from portslice.errors import (
     AccessError,
     ConflictError,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from portslice.containers.container import Container
+from portslice.containers.container import Container, Request
 
 Statistics = dict[str, Any]
 
@@ -28,7 +28,7 @@ class Isolator(Protocol):
 
     name: str
 
-    def allocate(self, container: Container, request: Any) -> Container:
+    def allocate(self, container: Container, request: Request) -> Container:
         """Promise the container its share, without touching the kernel.
 
         :raises PortsliceError: there is none.
@@ -56,7 +56,7 @@ class Isolator(Protocol):
 class BaseIsolator:
     """An isolator that does nothing, for those that need only part of it."""
 
-    def allocate(self, container: Container, request: Any) -> Container:
+    def allocate(self, container: Container, request: Request) -> Container:
         return container
 
     def prepare(self, container: Container) -> Launch:

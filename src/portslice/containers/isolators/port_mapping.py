@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from portslice.containers.container import Container, Network, State
+from portslice.containers.container import Container, Network, Request, State
 from portslice.containers.isolators import BaseIsolator, Launch, Statistics
 from portslice.errors import ConflictError, NoPortsError
 from portslice.network import host as shared_host
@@ -18,6 +18,7 @@ from portslice.network import namespaces
 from portslice.network.attachment import Attachment
 from portslice.network.dataplane import CONTAINER_NIC_INDEX, REASONS, SLOTS, DataPlane
 from portslice.network.host import FairQueue, Host, routes
+from portslice.network.layers.link import GROUP
 from portslice.network.qdiscs import htb
 from portslice.network.rtnetlink import Queue, Rtnetlink
 from portslice.network.stack import Stack
@@ -73,13 +74,11 @@ class PortMapping(BaseIsolator):
         self._used_slots = {0}
         self._sockets: dict[str, Rtnetlink] = {}
 
-    def allocate(self, container: Container, request: PortSet | int) -> Container:
-        """:param request: the assigned ports wanted, or how many."""
-        free = self._options.ports - self._used_ports
-        if isinstance(request, int):
-            ports = choose_ports(free, request) if request else PortSet()
+    def allocate(self, container: Container, request: Request) -> Container:
+        if isinstance(request.ports, int):
+            ports = choose_ports(self._options.ports - self._used_ports, request.ports)
         else:
-            ports = request
+            ports = request.ports
             if not ports.issubset(self._options.ports):
                 raise NoPortsError(
                     f"Some non-ephemeral ports specified in {ports} are not managed by the agent"
@@ -200,8 +199,8 @@ class PortMapping(BaseIsolator):
         links = {attachment.link for attachment in attachments}
         with routes() as iproute:
             for link in iproute.get_links():
-                name, mark = link.get("ifname"), link.get("ifalias") or ""
-                if name.startswith(self._link("")) and mark.startswith("portslice ") and name not in links:
+                name = link.get("ifname")
+                if link.get("group") == GROUP and name.startswith(self._link("")) and name not in links:
                     log.warning("Removing the orphaned link %s", name)
                     iproute.link("del", index=link["index"])
         known = {attachment.namespace for attachment in attachments}

@@ -1,18 +1,18 @@
 """The veth pair: the NIC inside has the host's MAC address and the host NIC's name, as in Mesos.
 
 The peer is born inside the namespace, with its name, its address and a fixed index: nothing of it ever shows on the
-host, and udev has no time to rewrite a MAC address that came with the request (MESOS-10243).
+host, and udev has no time to rewrite a MAC address that came with the request (MESOS-10243). The host end bears our
+mark from its birth, too: a link group, of which `ip link show group 20563` lists all.
 """
 
-import errno
 import socket
-
-from pyroute2.netlink.exceptions import NetlinkError
 
 from portslice.network import namespaces, sysctl
 from portslice.network.attachment import Attachment
 from portslice.network.dataplane import CONTAINER_NIC_INDEX
 from portslice.network.host import Host, routes
+
+GROUP = 0x5053  # "PS"
 
 
 class Link:
@@ -33,13 +33,15 @@ class Link:
                 "mtu": host.mtu,
                 "net_ns_fd": str(attachment.namespace),
             }
-            try:
-                iproute.link(
-                    "add", kind="veth", ifname=attachment.link, address=host.mac, mtu=host.mtu, peer=peer
-                )
-            except NetlinkError as error:
-                if error.code != errno.EEXIST or link_index(attachment.link) is None:
-                    raise
+            iproute.link(
+                "add",
+                kind="veth",
+                ifname=attachment.link,
+                address=host.mac,
+                mtu=host.mtu,
+                group=GROUP,
+                peer=peer,
+            )
             # Router solicitations and the like: the host end speaks no protocol of its own.
             sysctl.write_if_possible(f"ipv6/conf/{attachment.link}/disable_ipv6", "1")
             index = link_index(attachment.link)
@@ -59,11 +61,9 @@ class Link:
 
     def revert(self, attachment: Attachment) -> None:
         with routes() as iproute:
-            try:
-                iproute.link("del", ifname=attachment.link)
-            except NetlinkError as error:
-                if error.code != errno.ENODEV:
-                    raise
+            for link in iproute.get_links(ifname=attachment.link):
+                if link.get("group") == GROUP:
+                    iproute.link("del", index=link["index"])
 
 
 def link_index(name: str) -> int | None:
