@@ -60,10 +60,10 @@ def text(value: str) -> str:
 
 
 def path(value: str) -> Path:
-    """A path; `file://` has no meaning in it."""
+    """A path, made absolute; `file://` has no meaning in it."""
     if not value:
         raise ParseError("Expecting a path")
-    return Path(value)
+    return Path(value).absolute()
 
 
 def uint16(value: str) -> int:

@@ -16,9 +16,10 @@ import socket
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import IO
 
-from portslice.agent import startup
+from portslice.agent import mounts, startup
 from portslice.agent.flags import AgentFlags
 from portslice.containers.container import Container, Request, State
 from portslice.containers.containerizer import Containerizer, Directories
@@ -50,6 +51,7 @@ class Agent:
         """
         log.info("%s", startup_line(self.flags))
         self._check_flags()
+        mounts.join_host((self.flags.work_dir, self.flags.runtime_dir, self.flags.socket_path, Path(__file__)))
         self._make_directories()
         isolators = startup.isolators(self.flags)
         self.port_mapping = startup.find_port_mapping(isolators)
