@@ -20,7 +20,7 @@ from portslice.errors import PortsliceError
 RESOURCES = "ports:[31000-32000];ephemeral_ports:[32768-57344]"
 ISOLATION = "cgroups/cpu,cgroups/mem,network/port_mapping"
 _PROGRAM = (sys.executable, "-m", "portslice")
-_START_SECS = 60.0  # an emulated machine is slow
+_START_SECS = 180.0  # an emulated machine is slow
 
 
 class Node:
@@ -49,6 +49,11 @@ class Node:
         return self.directory / "run"
 
     @property
+    def command(self) -> list[str]:
+        """The command line that starts the agent."""
+        return [*_PROGRAM, "agent", *self.flags]
+
+    @property
     def socket(self) -> Path:
         """The agent's socket."""
         return self.runtime / "agent.sock"
@@ -66,7 +71,7 @@ class Node:
         """
         self.directory.mkdir(exist_ok=True)
         with (self.directory / "agent.log").open("a") as log:
-            self.process = self.bed.start(self.bed.host, *_PROGRAM, "agent", *self.flags, stderr=log)
+            self.process = self.bed.start(self.bed.host, *self.command, stderr=log)
         deadline = time.monotonic() + _START_SECS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -92,7 +97,7 @@ class Node:
 
     def agent(self, *flags: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run an agent to its end, with these flags after the node's own."""
-        return self.bed.run(self.bed.host, *_PROGRAM, "agent", *self.flags, *flags, check=False, timeout=timeout)
+        return self.bed.run(self.bed.host, *self.command, *flags, check=False, timeout=timeout)
 
     def cli(self, *arguments: str, timeout: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a `portslice` command against this agent."""
