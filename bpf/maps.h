@@ -89,7 +89,13 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } drops SEC(".maps");
 
-/* The host's IPv4 addresses (network byte order); loopback ones are known by their prefix. */
+/* What an address is to the host; mirrored in dataplane.py. */
+enum address_kind {
+	OWN = 1,
+	BROADCAST = 2,      /* of a network that the host is on */
+};
+
+/* IPv4 addresses (network byte order) to their kind; loopback ones are known by their prefix. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);

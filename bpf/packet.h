@@ -26,15 +26,22 @@ static __always_inline int is_loopback(__be32 address)
 	return (address & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
 }
 
-/* Multicast, reserved and the limited broadcast address: 224.0.0.0 and above. */
-static __always_inline int is_multicast(__be32 address)
+static __always_inline int is_of_kind(__be32 address, enum address_kind kind)
 {
-	return bpf_ntohl(address) >= 0xe0000000;
+	__u8 *known = bpf_map_lookup_elem(&local_addresses, &address);
+
+	return known && *known == kind;
+}
+
+/* Multicast, reserved and the limited broadcast address are 224.0.0.0 and above. */
+static __always_inline int is_unicast(__be32 address)
+{
+	return bpf_ntohl(address) < 0xe0000000 && !is_of_kind(address, BROADCAST);
 }
 
 static __always_inline int is_own(__be32 address)
 {
-	return bpf_map_lookup_elem(&local_addresses, &address) != NULL;
+	return is_of_kind(address, OWN);
 }
 
 static __always_inline int is_local(__be32 address)

@@ -42,7 +42,7 @@ int host_ingress(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;   /* the host's stack counts it */
 	if (is_loopback(packet.ip.daddr))
 		return refuse(HOST, MARTIAN_DESTINATION, &packet);
-	if (is_local(packet.ip.saddr) || is_multicast(packet.ip.saddr))
+	if (is_local(packet.ip.saddr) || !is_unicast(packet.ip.saddr))
 		return refuse(packet.has_ports ? owner_of(packet.dport) : HOST, MARTIAN_SOURCE, &packet);
 	if (packet.later_fragment) {
 		known = recall(&packet, skb->ifindex);
@@ -51,7 +51,7 @@ int host_ingress(struct __sk_buff *skb)
 	slot = packet.has_ports ? owner_of(packet.dport) : HOST;
 	if (slot == HOST)
 		return TC_ACT_UNSPEC;
-	if (skb->pkt_type != PACKET_HOST || is_multicast(packet.ip.daddr))
+	if (skb->pkt_type != PACKET_HOST || !is_unicast(packet.ip.daddr))
 		return refuse(slot, NOT_UNICAST, &packet);
 	if (!is_own(packet.ip.daddr))
 		return TC_ACT_UNSPEC;   /* the host forwards it for somebody */
@@ -115,7 +115,8 @@ int container_egress(struct __sk_buff *skb)
 		return refuse(*sender, NOT_IPV4, NULL);
 	if (!parse(skb, &packet))
 		return refuse(*sender, MALFORMED, NULL);
-	if (is_multicast(packet.ip.daddr))
+	/* bpf_redirect_neigh drops a frame to a group address, whatever the IP address: here it is counted. */
+	if (skb->pkt_type == PACKET_BROADCAST || skb->pkt_type == PACKET_MULTICAST || !is_unicast(packet.ip.daddr))
 		return refuse(*sender, NOT_UNICAST, &packet);
 	if (!is_own(packet.ip.saddr) && !(is_loopback(packet.ip.saddr) && is_local(packet.ip.daddr)))
 		return refuse(*sender, FOREIGN_SOURCE, &packet);

@@ -288,7 +288,9 @@ def startup_line(instance: "DataclassInstance") -> str:
 def usage(cls: "type[DataclassInstance]", program: str, intro: str) -> str:
     """The text of `--help`: every flag with its aliases, help and default, at most 80 columns wide where it can be."""
     indent = " " * 30
-    parts = [f"Usage: {program} [options]\n", textwrap.fill(intro, 80) + "\n"]
+    parts = [f"Usage: {program} [options]\n"]
+    for paragraph in intro.split("\n\n"):
+        parts.append((paragraph if "\n " in paragraph else textwrap.fill(paragraph, 80)) + "\n")  # examples as they are
     for flag in _flags_of(cls):
         form = "--[no-]{}" if flag.is_boolean else "--{}=VALUE"
         head = "  " + ", ".join(form.format(name) for name in flag.names)

@@ -11,6 +11,29 @@ from portslice.units import Bytes, Duration
 DEFAULT_RUNTIME_DIR = Path("/run/portslice")
 DEFAULT_WORK_DIR = Path("/var/lib/portslice")
 SOCKET_NAME = "agent.sock"
+_NOT_YET = "Not supported yet."
+
+# Mesos' flags that are known, so that none is taken for a slip of the pen in another one's name, and refused if set.
+NOT_YET = (
+    "credential",
+    "egress_burst",
+    "egress_ceil_limit",
+    "egress_rate_per_cpu",
+    "ingress_burst",
+    "ingress_ceil_limit",
+    "ingress_rate_limit_per_container",
+    "ingress_rate_per_cpu",
+    "master",
+    "maximum_egress_rate_limit",
+    "maximum_ingress_rate_limit",
+    "minimum_ingress_rate_limit",
+    "network_enable_rate_statistics",
+    "network_enable_snmp_statistics",
+    "network_enable_socket_statistics_details",
+    "network_enable_socket_statistics_summary",
+    "network_rate_statistics_interval",
+    "network_rate_statistics_window",
+)
 
 
 @dataclass(frozen=True)
@@ -19,7 +42,7 @@ class AgentFlags:
 
     # Where and who
     master: str | None = flag(
-        None, parse=text, help="Not supported yet: the agent stands alone and takes containers on its socket."
+        None, parse=text, help=f"{_NOT_YET} The agent stands alone and takes containers on its socket."
     )
     ip: str | None = flag(
         None,
@@ -113,13 +136,33 @@ class AgentFlags:
     network_link_speed: Bytes | None = flag(
         None, parse=bytes_, help="Speed of the public interface in bytes per second, if its driver does not know."
     )
+    # network/port_mapping: not there yet
+    egress_burst: Bytes | None = flag(None, parse=bytes_, help=_NOT_YET)
+    egress_ceil_limit: Bytes | None = flag(None, parse=bytes_, help=_NOT_YET)
+    egress_rate_per_cpu: str | None = flag(None, parse=text, help=_NOT_YET)
+    maximum_egress_rate_limit: Bytes | None = flag(None, parse=bytes_, help=_NOT_YET)
+    ingress_burst: Bytes | None = flag(None, parse=bytes_, help=_NOT_YET)
+    ingress_ceil_limit: Bytes | None = flag(None, parse=bytes_, help=_NOT_YET)
+    ingress_isolate_existing_containers: bool = flag(
+        True, parse=boolean, help="Accepted for Mesos' sake: there are no ingress limits yet."
+    )
+    ingress_rate_limit_per_container: Bytes | None = flag(None, parse=bytes_, help=_NOT_YET)
+    ingress_rate_per_cpu: str | None = flag(None, parse=text, help=_NOT_YET)
+    maximum_ingress_rate_limit: Bytes | None = flag(None, parse=bytes_, help=_NOT_YET)
+    minimum_ingress_rate_limit: Bytes | None = flag(None, parse=bytes_, help=_NOT_YET)
+    network_enable_rate_statistics: bool = flag(False, parse=boolean, help=_NOT_YET)
+    network_enable_snmp_statistics: bool = flag(False, parse=boolean, help=_NOT_YET)
+    network_enable_socket_statistics_details: bool = flag(False, parse=boolean, help=_NOT_YET)
+    network_enable_socket_statistics_summary: bool = flag(False, parse=boolean, help=_NOT_YET)
+    network_rate_statistics_interval: Duration | None = flag(None, parse=duration, help=_NOT_YET)
+    network_rate_statistics_window: Duration | None = flag(None, parse=duration, help=_NOT_YET)
     # Logging, and Mesos' flags that change nothing here
     logging_level: str = flag("INFO", parse=text, help="`INFO`, `WARNING` or `ERROR`.")
     quiet: bool = flag(False, parse=boolean, help="Log nothing to standard error.")
     log_dir: Path | None = flag(None, parse=path, help="Directory for a log file; standard error only if unset.")
     strict: bool = flag(True, parse=boolean, help="Accepted for Mesos' sake: recovery repairs what it can either way.")
     switch_user: bool = flag(True, parse=boolean, help="Accepted for Mesos' sake: containers run as their caller.")
-    credential: dict[str, Any] | None = flag(None, parse=json_object, help="Not supported yet: needs --master.")
+    credential: dict[str, Any] | None = flag(None, parse=json_object, help=_NOT_YET)
     help: bool = flag(False, parse=boolean, help="Print this help.")
     version: bool = flag(False, parse=boolean, help="Print the version.")
 

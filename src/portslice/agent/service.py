@@ -17,10 +17,10 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from portslice.agent import mounts, startup
-from portslice.agent.flags import AgentFlags
+from portslice.agent.flags import NOT_YET, AgentFlags
 from portslice.containers.container import Container, Request, State
 from portslice.containers.containerizer import Containerizer, Directories
 from portslice.errors import PortsliceError
@@ -38,7 +38,7 @@ class Agent:
         self.started = time.time()
         self.hostname = flags.hostname or socket.gethostname()
         self._watched: dict[str, asyncio.Event] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._lock: IO[str] | None = None
         self.recovery_secs = 0.0
 
@@ -52,8 +52,9 @@ class Agent:
         log.info("%s", startup_line(self.flags))
         self._check_flags()
         mounts.join_host((self.flags.work_dir, self.flags.runtime_dir, self.flags.socket_path, Path(__file__)))
+        make_isolators = startup.isolators(self.flags)
         self._make_directories()
-        isolators = startup.isolators(self.flags)
+        isolators = make_isolators()
         self.port_mapping = startup.find_port_mapping(isolators)
         directories = Directories(self.flags.work_dir, self.flags.runtime_dir, (self.flags.socket_path,))
         self.containerizer = Containerizer(directories, isolators)
@@ -63,8 +64,9 @@ class Agent:
         self.recovery_secs = time.monotonic() - began
 
     def _check_flags(self) -> None:
-        if self.flags.master is not None:
-            raise PortsliceError("--master is not supported yet: start the agent without it, and it stands alone")
+        for name in NOT_YET:
+            if getattr(self.flags, name):
+                raise PortsliceError(f"--{name} is not supported yet: start the agent without it")
         if self.flags.recover not in ("reconnect", "cleanup"):
             raise PortsliceError(
                 f"Unknown option for 'recover' flag {self.flags.recover}. Please run the agent with '--help' to see "
@@ -106,6 +108,12 @@ class Agent:
 
         :raises PortsliceError: nothing was started.
         """
+        launch = asyncio.create_task(self._launch(request))
+        self._tasks.add(launch)
+        launch.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(launch)  # what is being started is watched, even if the caller hangs up meanwhile
+
+    async def _launch(self, request: Request) -> Container:
         container = await asyncio.to_thread(self.containerizer.launch, request)
         self._watch(container)
         return container

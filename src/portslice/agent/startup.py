@@ -1,16 +1,21 @@
 """From flags to isolators: every check in Mesos' order, with Mesos' words, before anything on the host is changed.
 
+`isolators` checks, and returns what makes them: the agent takes its directories in between, so that one that cannot
+start leaves no trace. What the kernel lacks is found by trying (portslice.network.probe), never by its version.
+
 `network/port_mapping` needs the package's extra `network-isolator`, as it needed a configure option in Mesos; without
-it the isolator is unknown. What the kernel lacks is found by trying (portslice.network.probe), never by its version.
+it the isolator is unknown.
 """
 
 import importlib.util
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from portslice.agent.flags import AgentFlags
 from portslice.containers import cgroups, launcher
@@ -20,84 +25,107 @@ from portslice.containers.isolators.posix import PosixCpu, PosixMem
 from portslice.errors import PortsliceError
 from portslice.ports import BlockAllocator, PortRange, PortSet
 from portslice.resources import Resources
+from portslice.units import Bytes
 
 if TYPE_CHECKING:
-    from portslice.containers.isolators.port_mapping import Options, PortMapping
+    from portslice.containers.isolators.port_mapping import PortMapping
 
 log = logging.getLogger(__name__)
 
 PORT_MAPPING = "network/port_mapping"
+CGROUPS = {"cgroups/cpu": "cpu", "cgroups/mem": "memory"}
 DEFAULT_PORTS = PortSet((PortRange(31000, 32000),))
 WELL_KNOWN_PORTS = PortRange(0, 1023)
 MIN_BLOCK = 16
 DEFAULT_MINIMUM_RATE = 125000
-_CGROUPS = {"cgroups/cpu": "cpu", "cgroups/mem": "memory"}
 _ALIASES = {"process": ("posix/cpu", "posix/mem"), "cgroups": ("cgroups/cpu", "cgroups/mem")}
-_PROC = Path("/proc")
+_CONTAINERIZER = "Failed to create a containerizer"
+_MESOS_CONTAINERIZER = f"{_CONTAINERIZER}: Could not create MesosContainerizer"
+_ISOLATOR = f"Failed to create isolator '{PORT_MAPPING}'"
+_HOST_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+_Maker: TypeAlias = Callable[[], Isolator]
 
 
 class StartupError(PortsliceError):
     """The agent cannot start."""
 
 
-def isolators(flags: AgentFlags) -> list[Isolator]:
-    """The isolators of --isolation.
+@contextmanager
+def _failing(words: str) -> Iterator[None]:
+    """Put `words` before the message of whatever fails inside."""
+    try:
+        yield
+    except PortsliceError as error:
+        raise StartupError(f"{words}: {error}") from error
 
+
+# Which isolators
+
+
+def isolators(flags: AgentFlags) -> Callable[[], list[Isolator]]:
+    """Check all that the isolators of --isolation need; changes nothing.
+
+    :return: makes them, which puts the data plane on the host; it raises StartupError, too.
     :raises StartupError: with Mesos' words.
     """
     if flags.containerizers != "mesos":
-        raise StartupError(
-            f"Failed to create a containerizer: Unknown or unsupported containerizer: {flags.containerizers}"
-        )
-    try:
-        return _isolators(flags)
-    except PortsliceError as error:
-        raise StartupError(
-            f"Failed to create a containerizer: Could not create MesosContainerizer: {error}"
-        ) from error
+        raise StartupError(f"{_CONTAINERIZER}: Unknown or unsupported containerizer: {flags.containerizers}")
+    with _failing(_MESOS_CONTAINERIZER):
+        makers = list(_makers(flags))
+
+    def make() -> list[Isolator]:
+        with _failing(_MESOS_CONTAINERIZER):
+            return [make_one() for make_one in makers]
+
+    return make
 
 
-def _isolators(flags: AgentFlags) -> list[Isolator]:
+def _makers(flags: AgentFlags) -> Iterator[_Maker]:
     if flags.launcher not in (None, "linux"):
         raise StartupError(f"Unknown or unsupported launcher: {flags.launcher}")
     if missing := launcher.missing_programs():
         raise StartupError(f"Programs are missing: {', '.join(missing)}. Install them: apt-get install util-linux tini")
-    names = _names(flags.isolation)
-    made: list[Isolator] = []
-    controllers = {_CGROUPS[name] for name in names if name in _CGROUPS}
-    if controllers:
+    names = isolator_names(flags.isolation)
+    if controllers := {CGROUPS[name] for name in names if name in CGROUPS}:
         tree = cgroups.detect(flags.cgroups_hierarchy, flags.cgroups_root)
-        if missing := tree.missing(controllers):
+        if lacking := tree.missing(controllers):
             raise StartupError(
-                f"Failed to create isolator 'cgroups': the controllers {', '.join(missing)} are not mounted below "
+                f"Failed to create isolator 'cgroups': the controllers {', '.join(lacking)} are not mounted below "
                 f"'{flags.cgroups_hierarchy}'"
             )
-        made.append(CgroupsIsolator(tree, controllers, quota=flags.cgroups_enable_cfs))
+        yield partial(CgroupsIsolator, tree, controllers, quota=flags.cgroups_enable_cfs)
     for name in names:
         if name == "posix/cpu":
-            made.append(PosixCpu())
+            yield PosixCpu
         elif name == "posix/mem":
-            made.append(PosixMem())
+            yield PosixMem
         elif name == PORT_MAPPING:
-            try:
-                made.append(port_mapping(flags))
-            except PortsliceError as error:
-                raise StartupError(f"Failed to create isolator '{PORT_MAPPING}': {error}") from error
-    return made
+            with _failing(_ISOLATOR):
+                yield port_mapping(flags)
 
 
-def _names(isolation: str) -> list[str]:
+def isolator_names(isolation: str) -> list[str]:
+    """The isolators of --isolation by their own names.
+
+    :raises StartupError: one is unknown, or there twice.
+    """
     given = [name.strip() for name in isolation.split(",") if name.strip()]
     names = [name for each in given for name in _ALIASES.get(each, (each,))]
     if len(set(names)) != len(names):
         raise StartupError(f"Duplicate entries found in --isolation flag '[ {', '.join(names)} ]'")
-    known = {"posix/cpu", "posix/mem", *_CGROUPS, "filesystem/posix"}
-    if importlib.util.find_spec("pyroute2") is not None:
+    known = {"posix/cpu", "posix/mem", *CGROUPS, "filesystem/posix"}
+    if has_network_isolator():
         known.add(PORT_MAPPING)
     for name in names:
         if name not in known:
             raise StartupError(f"Unknown or unsupported isolator: {name}")
     return names
+
+
+def has_network_isolator() -> bool:
+    """Whether the package was installed with its extra."""
+    return importlib.util.find_spec("pyroute2") is not None
 
 
 def find_port_mapping(isolators: Sequence[Isolator]) -> "PortMapping | None":
@@ -106,9 +134,15 @@ def find_port_mapping(isolators: Sequence[Isolator]) -> "PortMapping | None":
     return cast("PortMapping | None", found)
 
 
-def port_mapping(flags: AgentFlags) -> "PortMapping":
-    """The port_mapping isolator; the data plane is on the host afterwards."""
-    from portslice.containers.isolators.port_mapping import PortMapping
+# network/port_mapping
+
+
+def port_mapping(flags: AgentFlags) -> _Maker:
+    """Check what the port_mapping isolator needs, in Mesos' order; what is returned puts the data plane on the host.
+
+    :raises PortsliceError: with Mesos' words.
+    """
+    from portslice.containers.isolators.port_mapping import Options, PortMapping
     from portslice.network import host, probe
 
     if os.geteuid() != 0:
@@ -118,50 +152,61 @@ def port_mapping(flags: AgentFlags) -> "PortMapping":
     kernel = probe.Kernel()
     for check in kernel.required():
         if not check.ok:
-            raise StartupError(f"{check.name} is missing: {check.detail}. {check.remedy}")
-    options = port_mapping_options(flags, with_fq_codel=kernel.has_fq_codel())
-    shared = host.discover(flags.eth0_name, flags.lo_name)
-    log.info("Using %s as the public interface, %s as the loopback interface", shared.nic, shared.loopback)
-    _check_rate(flags, options.egress, shared.nic, host.link_speed(shared.nic))
-    if options.egress is not None and not options.with_fq_codel:
-        log.warning("This kernel has no fq_codel: egress is limited, bloat_reduction is not available")
-    return PortMapping(shared, options)
-
-
-def port_mapping_options(flags: AgentFlags, *, with_fq_codel: bool = True) -> "Options":
-    """Everything that flags and the host's port range decide; reads, and changes nothing."""
-    from portslice.containers.isolators.port_mapping import Options
-    from portslice.network.host import FairQueue
-
+            raise StartupError(f"{check.name}: {check.detail}. Remedy: {check.remedy}")
     ports, ephemeral = port_spaces(flags)
-    if flags.egress_unique_flow_per_container and not with_fq_codel:
+    nic, loopback = host.interfaces(flags.eth0_name, flags.lo_name)
+    log.info("Using %s as the public interface", nic)
+    log.info("Using %s as the loopback interface", loopback)
+    check_rates(flags, host.link_speed(nic))
+    shared = host.discover(nic, loopback)
+    parent = flow_parent(flags) if flags.egress_unique_flow_per_container else None
+    with_fq_codel = kernel.has_fq_codel()
+    if parent is not None and not with_fq_codel:
         raise StartupError(
             "--egress_unique_flow_per_container needs fq_codel, a queueing discipline that this kernel does not have: "
             "load sch_fq_codel, or start without the flag"
         )
-    return Options(
+    options = Options(
         tag=flags.tag,
         runtime_directory=flags.runtime_dir,
         ports=ports,
         ephemeral=ephemeral,
         block=flags.ephemeral_ports_per_container,
         egress=egress_rate(flags),
-        fair_queue=FairQueue(_parent(flags)) if flags.egress_unique_flow_per_container else None,
+        fair_queue=None if parent is None else host.FairQueue(parent),
         with_fq_codel=with_fq_codel,
     )
+    if options.egress is not None and not with_fq_codel:
+        log.warning("This kernel has no fq_codel: egress is limited, bloat_reduction is not available")
+
+    def make() -> PortMapping:
+        with _failing(_ISOLATOR):
+            return PortMapping(shared, options)
+
+    return make
 
 
-def port_spaces(flags: AgentFlags, host_range: PortRange | None = None) -> tuple[PortSet, PortSet]:
-    """(assigned ports, ephemeral ports) to give out; Mesos' checks 7 to 17 in their order.
+def port_spaces(flags: AgentFlags) -> tuple[PortSet, PortSet]:
+    """(assigned ports, ephemeral ports) to give out: Mesos' checks 7 to 17 in their order."""
+    ports, ephemeral = port_resources(flags)
+    host = host_port_range()
+    if not ephemeral.isdisjoint(PortSet((host,))):
+        raise StartupError(
+            f"The specified ephemeral ports {ephemeral.icl()} intersect with the ephemeral ports used by the host "
+            f"{host.icl()}"
+        )
+    check_blocks(flags, ephemeral)
+    return ports, ephemeral
 
-    :param host_range: the host's own ephemeral ports; read from the kernel if None.
+
+def port_resources(flags: AgentFlags) -> tuple[PortSet, PortSet]:
+    """(assigned ports, ephemeral ports) of --resources.
+
+    :raises StartupError: they are not specified, or not apart from each other.
     """
-    try:
+    with _failing("Failed to parse --resources"):
         resources = Resources.parse(flags.resources, flags.default_role)
-    except PortsliceError as error:
-        raise StartupError(f"Failed to parse --resources: {error}") from error
     ports, ephemeral = resources.ports("ports"), resources.ports("ephemeral_ports")
-    size = flags.ephemeral_ports_per_container
     if not ephemeral:
         raise StartupError("Ephemeral ports are not specified")
     if ports is not None and not ports.isdisjoint(ephemeral):
@@ -173,12 +218,16 @@ def port_spaces(flags: AgentFlags, host_range: PortRange | None = None) -> tuple
         raise StartupError(
             f"The specified ephemeral ports {ephemeral.icl()} intersect with well known ports {WELL_KNOWN_PORTS.icl()}"
         )
-    host = host_range or host_port_range()
-    if not ephemeral.isdisjoint(PortSet((host,))):
-        raise StartupError(
-            f"The specified ephemeral ports {ephemeral.icl()} intersect with the ephemeral ports used by the host "
-            f"{host.icl()}"
-        )
+    # Mesos manages no assigned ports unless told to, though it advertises these (its isolator parses the bare flag).
+    return (ports if ports is not None else DEFAULT_PORTS - ephemeral), ephemeral
+
+
+def check_blocks(flags: AgentFlags, ephemeral: PortSet) -> None:
+    """Whether --ephemeral_ports_per_container is a size of blocks that the space has room for.
+
+    :raises StartupError: with Mesos' words.
+    """
+    size = flags.ephemeral_ports_per_container
     if flags.strict_mesos and size & (size - 1):
         raise StartupError(f"The number of ephemeral ports for each container ({size}) is not a power of 2")
     if len(ephemeral) < size:
@@ -192,8 +241,6 @@ def port_spaces(flags: AgentFlags, host_range: PortRange | None = None) -> tuple
         raise StartupError(
             f"The ephemeral ports {ephemeral.icl()} hold no block of {size} ports that begins at a multiple of {size}"
         )
-    # Mesos manages no assigned ports unless told to, though it advertises these (its isolator parses the bare flag).
-    return (ports if ports is not None else DEFAULT_PORTS - ephemeral), ephemeral
 
 
 def host_port_range() -> PortRange:
@@ -202,7 +249,7 @@ def host_port_range() -> PortRange:
     :raises StartupError: with Mesos' words.
     """
     try:
-        value = (_PROC / "sys/net/ipv4/ip_local_port_range").read_text().strip()
+        value = _HOST_RANGE.read_text().strip()
     except OSError as error:
         raise StartupError(f"Failed to read host ip_local_port_range: {error.strerror}") from error
     if not re.fullmatch(r"\d+\s+\d+", value):
@@ -217,34 +264,46 @@ def egress_rate(flags: AgentFlags) -> int | None:
     if not rate:
         return None
     minimum = flags.minimum_egress_rate_limit
-    return max(int(rate), DEFAULT_MINIMUM_RATE if minimum is None else int(minimum))
+    return int(max(rate, DEFAULT_MINIMUM_RATE if minimum is None else minimum))
 
 
-def _check_rate(flags: AgentFlags, rate: int | None, nic: str, speed: int | None) -> None:
-    speed = int(flags.network_link_speed) if flags.network_link_speed else speed
-    if rate is not None and speed is not None and rate > speed:
-        raise StartupError(
-            f"The given egress traffic limit for containers {rate} Bytes/s is greater than the host link speed "
-            f"{speed} Bytes/s"
-        )
-    if rate is not None and speed is None:
-        log.warning("The link speed of %s is unknown: the egress limit is not checked against it", nic)
+def check_rates(flags: AgentFlags, speed: int | None) -> None:
+    """Whether the link is as fast as the limits, if its speed is known.
+
+    :param speed: bytes per second, as the driver says; --network_link_speed overrides it.
+    :raises StartupError: with Mesos' words.
+    """
+    limits: tuple[tuple[str, Bytes | None], ...] = (
+        ("egress traffic limit", flags.egress_rate_limit_per_container),
+        ("minimum egress traffic limit", flags.minimum_egress_rate_limit),
+    )
+    speed = flags.network_link_speed or speed
+    for name, limit in limits:
+        if limit and speed is None:
+            log.warning("The link speed is unknown: the %s is not checked against it", name)
+        elif limit and speed is not None and limit > speed:
+            raise StartupError(
+                f"The given {name} for containers {int(limit)} Bytes/s is greater than the host link speed "
+                f"{int(speed)} Bytes/s"
+            )
 
 
-def _parent(flags: AgentFlags) -> int:
+def flow_parent(flags: AgentFlags) -> int:
+    """--egress_flow_classifier_parent as a tc handle.
+
+    :raises StartupError: with Mesos' words.
+    """
     from portslice.network.rtnetlink import TC_H_ROOT
 
     text = flags.egress_flow_classifier_parent
     if text == "root":
         return TC_H_ROOT
     tokens: Sequence[str] = text.split(":")
-    if len(tokens) != 2:
-        raise StartupError(f"Failed to parse egress_flow_classifier_parent: Failed to tokenize string: {text}")
-    numbers = []
-    for token in tokens:
-        if not re.fullmatch(r"[0-9a-fA-F]{1,4}", token):
-            raise StartupError(
-                f"Failed to parse egress_flow_classifier_parent: Failed to convert {token} to a hex integer"
-            )
-        numbers.append(int(token, 16))
-    return numbers[0] << 16 | numbers[1]
+    with _failing("Failed to parse egress_flow_classifier_parent"):
+        if len(tokens) != 2:
+            raise StartupError(f"Failed to tokenize string: {text}")
+        for token in tokens:
+            if not re.fullmatch(r"[0-9a-fA-F]{1,4}", token):
+                raise StartupError(f"Failed to convert {token} to a hex integer")
+    major, minor = (int(token, 16) for token in tokens)
+    return major << 16 | minor

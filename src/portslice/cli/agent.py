@@ -9,6 +9,7 @@ from pathlib import Path
 
 from portslice import __version__
 from portslice.agent.flags import AgentFlags
+from portslice.cli.main import guarded
 from portslice.errors import FlagError, PortsliceError
 from portslice.flags import load, usage
 
@@ -26,7 +27,7 @@ _LEVELS = {"INFO": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.ER
 
 def mesos_agent() -> int:
     """Entry point of `mesos-agent` and `mesos-slave`."""
-    return run(sys.argv[1:], Path(sys.argv[0]).name)
+    return guarded(lambda: run(sys.argv[1:], Path(sys.argv[0]).name))
 
 
 def run(argv: Sequence[str], program: str = "portslice agent") -> int:
@@ -54,6 +55,7 @@ def run(argv: Sequence[str], program: str = "portslice agent") -> int:
 
 def _serve(flags: AgentFlags) -> int:
     from portslice.agent.service import Agent
+    from portslice.agent.startup import StartupError
     from portslice.http import server
 
     agent = Agent(flags)
@@ -65,6 +67,8 @@ def _serve(flags: AgentFlags) -> int:
             agent.close()
     except PortsliceError as error:
         print(f"EXIT with status 1: {error}", file=sys.stderr)
+        if isinstance(error, StartupError):
+            print("\n`portslice doctor` with the same flags says how to mend it.", file=sys.stderr)
         return 1
     return 0
 

@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +13,10 @@ from portslice.errors import PortsliceError
 
 _BASE = "/portslice/v1/containers"
 _CHUNK = 1 << 16
+
+
+class AgentGoneError(PortsliceError):
+    """No agent listens, or it stopped before it answered. Containers go on, and the next agent knows them."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -24,15 +29,17 @@ class _Connection(http.client.HTTPConnection):
         try:
             self.sock.connect(str(self._path))
         except FileNotFoundError:
-            raise PortsliceError(
+            raise AgentGoneError(
                 f"No agent listens on '{self._path}': start one (portslice agent --help), or name its socket (--socket)"
             ) from None
         except ConnectionRefusedError:
-            raise PortsliceError(f"The agent at '{self._path}' has stopped; its containers go on") from None
+            raise AgentGoneError(f"The agent at '{self._path}' has stopped; its containers go on") from None
         except PermissionError:
             raise PortsliceError(
                 f"You may not use '{self._path}': it is for root and the socket's group (--socket_group of the agent)"
             ) from None
+        except OSError as error:
+            raise PortsliceError(f"'{self._path}' is no socket of an agent: {error.strerror or error}") from None
 
 
 class Client:
@@ -62,41 +69,46 @@ class Client:
         return _object(self._json("POST", _of(name, "kill"), {"signal": signal}))
 
     def wait(self, name: str) -> dict[str, Any]:
-        """Wait for a container's end.
-
-        :raises ConnectionError, http.client.HTTPException: the agent stopped meanwhile.
-        """
+        """Wait for a container's end."""
         return _object(self._json("GET", _of(name, "wait")))
 
     def output(self, name: str, stream: str, offset: int) -> Iterator[bytes]:
-        """The bytes of `stdout` or `stderr` from `offset` on, as they come, to the container's end.
-
-        :raises ConnectionError, http.client.HTTPException: the agent stopped meanwhile.
-        """
-        connection = _Connection(self._path)
-        try:
-            connection.request("GET", f"{_of(name, stream)}?offset={offset}")
-            response = connection.getresponse()
-            while data := response.read1(_CHUNK):
+        """The bytes of `stdout` or `stderr` from `offset` on, as they come, to the container's end."""
+        with self._answer("GET", f"{_of(name, stream)}?offset={offset}") as answer:
+            while data := answer.read1(_CHUNK):
                 yield data
-        finally:
-            connection.close()
 
     def _json(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        with self._answer(method, path, body) as answer:
+            text = answer.read()
+        try:
+            return json.loads(text)
+        except ValueError:
+            raise PortsliceError(f"The agent answered: {text.decode(errors='replace').strip()}") from None
+
+    @contextmanager
+    def _answer(
+        self, method: str, path: str, body: dict[str, Any] | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
         connection = _Connection(self._path)
         try:
             connection.request(method, path, None if body is None else json.dumps(body))
-            response = connection.getresponse()
-            text = response.read().decode()
+            answer = connection.getresponse()
+            if answer.status >= 400:
+                raise PortsliceError(_reason(answer))
+            yield answer
+        except (ConnectionError, http.client.HTTPException) as error:
+            raise AgentGoneError(f"The agent at '{self._path}' has stopped; its containers go on") from error
         finally:
             connection.close()
-        try:
-            answer = json.loads(text)
-        except ValueError:
-            raise PortsliceError(f"The agent answered {response.status}: {text.strip()}") from None
-        if response.status >= 400:
-            raise PortsliceError(answer.get("error", text))
-        return answer
+
+
+def _reason(answer: http.client.HTTPResponse) -> str:
+    text = answer.read().decode(errors="replace")
+    try:
+        return str(json.loads(text)["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"The agent answered {answer.status}: {text.strip()}"
 
 
 def _object(answer: Any) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 import argparse
 import json
+import signal
+import sys
 
 from portslice.cli.client import Client
+from portslice.errors import PortsliceError
 
 _EPILOG = """\
 SIGTERM is followed by SIGKILL after the agent's --executor_shutdown_grace_period. The command returns when the
@@ -24,14 +27,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """End them."""
     client = Client(options.socket)
-    killed = [client.kill(name, options.signal or "SIGTERM") for name in options.names]
+    killed, status = [], 0
+    for name in options.names:
+        try:
+            killed.append(client.kill(name, options.signal or "SIGTERM"))
+        except PortsliceError as error:
+            print(f"portslice: {error}", file=sys.stderr)
+            status = 1
     if options.signal is None:
         killed = [client.wait(each["id"]) for each in killed]
     if options.json:
         print(json.dumps(killed, indent=2))
-    return 0
+    return status
 
 
 def _signal(text: str) -> str:
+    """SIGHUP, HUP or 1."""
     name = text.upper()
-    return name if name.startswith("SIG") else f"SIG{name}"
+    try:
+        if name.isdecimal():
+            return signal.Signals(int(name)).name
+        return signal.Signals[name if name.startswith("SIG") else f"SIG{name}"].name
+    except (ValueError, KeyError):
+        raise argparse.ArgumentTypeError(f"unknown signal '{text}'") from None

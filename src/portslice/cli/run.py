@@ -1,22 +1,25 @@
 """`portslice run`."""
 
 import argparse
-import http.client
 import json
 import pwd
-import re
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
-from portslice.cli.client import Client
+from portslice.cli.client import AgentGoneError, Client
 from portslice.errors import PortsliceError
+from portslice.ports import PortSet
 from portslice.units import Bytes
 
+T = TypeVar("T")
+
 _RECONNECT_SECS = 60.0
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 _EPILOG = """\
 The command's output and exit status are passed on; -d leaves it running instead. It reads nothing from the terminal.
 Inside it finds its ports in PORT0, PORT1, … and PORTS (PORT is the first), and its directory in MESOS_SANDBOX.
@@ -38,80 +41,106 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cpus", type=_cpus, help="share of CPUs, e.g. 0.5 (default: not limited)")
     parser.add_argument("--mem", type=_bytes, help="memory limit, e.g. 64MB (default: not limited)")
     parser.add_argument("--ports", type=_ports, default=0, help="how many assigned ports (5), or which (31000-31004)")
-    parser.add_argument("-e", "--env", action="append", default=[], metavar="NAME=VALUE", help="environment variable")
-    parser.add_argument("--user", help="user to run as, name or number (default: you; another one: root only)")
+    parser.add_argument(
+        "-e", "--env", type=_variable, action="append", default=[], metavar="NAME=VALUE", help="environment variable"
+    )
+    parser.add_argument(
+        "--user", type=_user, help="user to run as, name or number (default: you; another one: root only)"
+    )
     parser.add_argument("-d", "--detach", action="store_true", help="do not wait; print the container's name")
-    parser.add_argument("argv", nargs="+", metavar="COMMAND", help=argparse.SUPPRESS)
+    parser.add_argument("argv", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
 def main(options: argparse.Namespace) -> int:
     """Run it."""
+    command = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
+    if not command:
+        options.parser.error("a COMMAND is missing: portslice run [options] -- COMMAND [ARGUMENT ...]")
     client = Client(options.socket)
     request: dict[str, Any] = {
-        "command": options.argv,
+        "command": command,
         "name": options.name,
         "cpus": options.cpus,
         "mem": options.mem,
         "ports": options.ports,
-        "environment": _environment(options.env),
+        "environment": dict(options.env),
     }
     if options.user is not None:
-        request["uid"], request["gid"] = _user(options.user)
-    container = client.launch({name: value for name, value in request.items() if value is not None})
+        request["uid"], request["gid"] = options.user
     if options.detach:
-        print(json.dumps(container) if options.json else container["name"])
+        container = client.launch(_given(request))
+        print(json.dumps(container, indent=2) if options.json else container["name"])
         return 0
+    # A signal between the launch and the handlers waits for them: the container must not be left behind.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        container = client.launch(_given(request))
+        for number in _ENDING:
+            signal.signal(number, _forward(client, container["id"]))
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     return _attached(client, container["id"])
+
+
+def _given(request: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in request.items() if value is not None}
 
 
 def _attached(client: Client, container_id: str) -> int:
     """Pass the output on until the container has ended, over restarts of the agent too."""
-    signal.signal(signal.SIGINT, _forward(client, container_id))
-    signal.signal(signal.SIGTERM, _forward(client, container_id))
-    readers = [
-        threading.Thread(target=_copy, args=(client, container_id, name, stream), daemon=True)
-        for name, stream in (("stdout", sys.stdout.buffer), ("stderr", sys.stderr.buffer))
-    ]
+    streams = (("stdout", sys.stdout.buffer), ("stderr", sys.stderr.buffer))
+    readers = [_Reader(client, container_id, name, stream) for name, stream in streams]
     for reader in readers:
         reader.start()
     ended = _persist(lambda: client.wait(container_id))
     for reader in readers:
         reader.join()
+    for reader in readers:
+        if reader.error is not None:
+            raise reader.error
     if ended["exit_status"] is None:
         raise PortsliceError(f"The container '{ended['name']}' ended; {ended['message'].lower()}")
     return int(ended["exit_status"])
 
 
-def _copy(client: Client, container_id: str, name: str, stream: Any) -> None:
-    offset = 0
+class _Reader(threading.Thread):
+    """Copies one output. If nobody takes it any more, the container is ended, as SIGPIPE ends a plain command."""
 
-    def copy() -> None:
-        nonlocal offset
-        for data in client.output(container_id, name, offset):
-            offset += len(data)
-            stream.write(data)
-            stream.flush()
+    def __init__(self, client: Client, container_id: str, name: str, stream: BinaryIO) -> None:
+        super().__init__(daemon=True)
+        self._client = client
+        self._container_id = container_id
+        self._name = name
+        self._stream = stream
+        self._offset = 0
+        self.error: Exception | None = None
 
-    try:
-        _persist(copy)
-    except (BrokenPipeError, PortsliceError):
-        return
+    def run(self) -> None:
+        try:
+            _persist(self._copy)
+        except (OSError, PortsliceError) as error:  # OSError: of the stream alone; the client has its own
+            self.error = error
+            with suppress(PortsliceError):
+                self._client.kill(self._container_id, "SIGTERM")
+
+    def _copy(self) -> None:
+        for data in self._client.output(self._container_id, self._name, self._offset):
+            self._offset += len(data)
+            self._stream.write(data)
+            self._stream.flush()
 
 
-def _persist(request: Any) -> Any:
-    """Repeat a request that ended with the agent until a new agent answers."""
+def _persist(request: Callable[[], T]) -> T:
+    """Repeat a request while no agent is there to answer it, until a new one is."""
     deadline = None
     while True:
         try:
             return request()
-        except BrokenPipeError:
-            raise
-        except (ConnectionError, http.client.HTTPException, PortsliceError) as error:
+        except AgentGoneError:
             now = time.monotonic()
             deadline = deadline or now + _RECONNECT_SECS
-            gone = isinstance(error, PortsliceError) and "agent" not in str(error)
-            if gone or now > deadline:
-                raise PortsliceError(str(error)) from error
+            if now > deadline:
+                raise
             time.sleep(0.2)
 
 
@@ -127,30 +156,34 @@ def _forward(client: Client, container_id: str) -> Any:
     return forward
 
 
-def _environment(pairs: list[str]) -> dict[str, str]:
-    environment = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise PortsliceError(f"'{pair}' is no environment variable: write NAME=VALUE")
-        environment[name] = value
-    return environment
+# Values of options; argparse shows what is wrong with them.
 
 
-def _user(user: str) -> tuple[int, int]:
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"'{text}' is no environment variable: write NAME=VALUE")
+    return name, value
+
+
+def _user(text: str) -> tuple[int, int]:
+    """(uid, gid)"""
     try:
-        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-    except KeyError:
-        if user.isdigit():
-            return int(user), int(user)
-        raise PortsliceError(f"There is no user '{user}'") from None
+        entry = pwd.getpwuid(int(text)) if text.isdecimal() else pwd.getpwnam(text)
+    except (KeyError, OverflowError):
+        if text.isdecimal() and int(text) < 2**32 - 1:
+            return int(text), int(text)
+        raise argparse.ArgumentTypeError(f"there is no user '{text}'") from None
     return entry.pw_uid, entry.pw_gid
 
 
 def _cpus(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
     if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError("must be above 0")
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of CPUs: write e.g. 0.5")
     return value
 
 
@@ -158,14 +191,13 @@ def _bytes(text: str) -> int:
     try:
         return int(Bytes.parse(text))
     except PortsliceError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise argparse.ArgumentTypeError(f"{error}: write e.g. 64MB") from None
 
 
 def _ports(text: str) -> int | str:
-    if re.fullmatch(r"\d+", text):
+    if text.isdecimal():
         return int(text)
-    if re.fullmatch(r"\d+-\d+(,\d+(-\d+)?)*|\d+(,\d+(-\d+)?)+", text):
-        return text
-    raise argparse.ArgumentTypeError("must be a number of ports (5) or the ports (31000-31004)")
-
-
+    try:
+        return str(PortSet.parse(text))
+    except PortsliceError as error:
+        raise argparse.ArgumentTypeError(f"{error}: write how many ports (5), or which (31000-31004)") from None

@@ -63,8 +63,7 @@ shift
 mount -t proc -o nosuid,nodev,noexec proc /proc
 for name in sys sysrq-trigger irq bus fs; do
     [ -e "/proc/$name" ] || continue
-    mount --bind "/proc/$name" "/proc/$name"
-    mount -o remount,bind,ro,nosuid,nodev,noexec "/proc/$name"
+    mount -o bind,ro,nosuid,nodev,noexec "/proc/$name" "/proc/$name"
 done
 # The tmpfs between: in the host's network namespace the kernel would see the same sysfs twice and refuse.
 mount -t tmpfs -o ro,size=64k portslice /sys

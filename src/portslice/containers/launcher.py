@@ -192,14 +192,15 @@ def _complaint(spec: LaunchSpec) -> str:
 
 
 def _has_taken_over(init: ProcessHandle | None) -> bool:
-    """Whether tini has started the command. The shell in its place before, being process 1, is not even told of
-    SIGTERM by the kernel."""
+    """Whether tini has put the command into its process group, from when on it can hand signals on. The shell in its
+    place before, being process 1, is not even told of SIGTERM by the kernel."""
     if init is None:
         return False
     proc = Path("/proc", str(init.pid))
     try:
-        children = (proc / "task" / str(init.pid) / "children").read_text()
-        return (proc / "comm").read_text() == "tini\n" and children != ""
+        children = (proc / "task" / str(init.pid) / "children").read_text().split()
+        is_tini = (proc / "comm").read_text() == "tini\n"
+        return is_tini and any(os.getpgid(int(child)) == int(child) for child in children)
     except (FileNotFoundError, ProcessLookupError):
         return False
 

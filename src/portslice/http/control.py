@@ -106,7 +106,7 @@ class Control:
     async def launch(self, request: web.Request) -> web.Response:
         body = await _body(request)
         peer = request["peer"]
-        uid, gid = body.get("uid", peer.uid), body.get("gid", peer.gid)
+        uid, gid = _member(body, "uid", int, peer.uid), _member(body, "gid", int, peer.gid)
         if (uid, gid) != (peer.uid, peer.gid) and peer.uid != 0:
             raise AccessError("Only root may run a container as another user")
         container = await self._agent.launch(
@@ -114,11 +114,11 @@ class Control:
                 command=tuple(_strings(body.get("command", []), "command")),
                 uid=uid,
                 gid=gid,
-                name=body.get("name"),
-                cpus=body.get("cpus"),
-                mem=body.get("mem"),
+                name=_member(body, "name", str),
+                cpus=_member(body, "cpus", (int, float)),
+                mem=_member(body, "mem", int),
                 ports=_ports(body.get("ports", 0)),
-                environment=dict(body.get("environment", {})),
+                environment=_environment(body.get("environment", {})),
             )
         )
         return web.json_response(container_json(container), status=201)
@@ -143,7 +143,7 @@ class Control:
         container = self._find(request)
         if container.state is not State.RUNNING:
             raise NotFoundError(f"The container '{container.name}' is not running")
-        name = (await _body(request)).get("signal", "SIGTERM")
+        name = _member(await _body(request), "signal", str, "SIGTERM")
         try:
             number = signal.Signals[name]
         except KeyError:
@@ -206,6 +206,24 @@ async def _body(request: web.Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise ParseError("Expecting a JSON object")
     return body
+
+
+def _member(body: dict[str, Any], name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
+    """A member of this kind, or `default`. No number of a request is below 0."""
+    value: Any = body.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise ParseError(f"'{name}' is of the wrong type")
+    if isinstance(value, (int, float)) and not 0 <= value < 2**63:
+        raise ParseError(f"'{name}' is out of range")
+    return value
+
+
+def _environment(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+        raise ParseError("'environment' must be an object of strings")
+    return value
 
 
 def _strings(value: Any, name: str) -> list[str]:

@@ -35,6 +35,7 @@ REASONS = (
     "martian_destination",
 )
 
+_OWN, _BROADCAST = b"\1", b"\2"  # enum address_kind in bpf/maps.h
 _CONFIG = struct.Struct("=II6s2x")
 _REASONS_MAX = 16
 _SAMPLE = struct.Struct("=Q4s4sHHB3x")
@@ -85,14 +86,16 @@ class DataPlane:
         """Tell the programs the host's interfaces."""
         self._config[:] = _CONFIG.pack(links.nic, links.loopback, links.loopback_mac)
 
-    def set_local_addresses(self, addresses: Iterable[IPv4Address]) -> None:
-        """Make `addresses` the host's; additions first, so that none is missing meanwhile."""
+    def set_local_addresses(self, own: Iterable[IPv4Address], broadcast: Iterable[IPv4Address]) -> None:
+        """Tell the programs the host's addresses; additions first, so that none is missing meanwhile.
+
+        :param broadcast: the broadcast addresses of the networks that the host is on.
+        """
         table = self._object.map("local_addresses")
-        wanted = {address.packed for address in addresses}
-        present = set(bpf.keys(table, 4))
-        for address in wanted - present:
-            bpf.update(table, address, b"\1")
-        for address in present - wanted:
+        kinds = {address.packed: _BROADCAST for address in broadcast} | {address.packed: _OWN for address in own}
+        for address, kind in kinds.items():
+            bpf.update(table, address, kind)
+        for address in set(bpf.keys(table, 4)) - set(kinds):
             bpf.delete(table, address)
 
     # Slots

@@ -78,35 +78,40 @@ def routes() -> Iterator[Any]:
         yield iproute
 
 
-def discover(nic: str | None = None, loopback: str | None = None) -> Host:
-    """Find the public interface (the default route's, or `nic`), its addresses and the loopback.
+def interfaces(nic: str | None = None, loopback: str | None = None) -> tuple[str, str]:
+    """The names of the public interface (the default route's, or `nic`) and of the loopback.
 
     :raises NetworkError: with Mesos' words for what is missing.
     """
     with routes() as iproute:
         links = {link.get("ifname"): link for link in iproute.get_links()}
-        defaults = [
-            route
-            for route in iproute.get_default_routes(family=socket.AF_INET, table=_MAIN_TABLE)
-            if route.get("oif") or route.get("gateway")
-        ]
+        indices = [route.get("oif") for route in _default_routes(iproute)]
+    if nic is None:
         names = {link["index"]: name for name, link in links.items()}
+        nic = next((names[index] for index in indices if index in names), None)
         if nic is None:
-            nic = next((names[route.get("oif")] for route in defaults if route.get("oif") in names), None)
-            if nic is None:
-                raise NetworkError(
-                    "Network Isolator failed to find a public interface: does not have a public interface"
-                )
-        elif nic not in links:
-            raise NetworkError(f"The public interface {nic} does not exist")
+            raise NetworkError("Network Isolator failed to find a public interface: does not have a public interface")
+    elif nic not in links:
+        raise NetworkError(f"The public interface {nic} does not exist")
+    if loopback is None:
+        loopback = next((name for name, link in sorted(links.items()) if link["flags"] & _IFF_LOOPBACK), None)
         if loopback is None:
-            loopback = next((name for name, link in sorted(links.items()) if link["flags"] & _IFF_LOOPBACK), None)
-            if loopback is None:
-                raise NetworkError(
-                    "Network Isolator failed to find a loopback interface: does not have a loopback interface"
-                )
-        elif loopback not in links:
-            raise NetworkError(f"The loopback interface {loopback} does not exist")
+            raise NetworkError(
+                "Network Isolator failed to find a loopback interface: does not have a loopback interface"
+            )
+    elif loopback not in links:
+        raise NetworkError(f"The loopback interface {loopback} does not exist")
+    return nic, loopback
+
+
+def discover(nic: str | None = None, loopback: str | None = None) -> Host:
+    """Find the interfaces and what the containers share of them.
+
+    :raises NetworkError: with Mesos' words for what is missing.
+    """
+    nic, loopback = interfaces(nic, loopback)
+    with routes() as iproute:
+        links = {link.get("ifname"): link for link in iproute.get_links()}
         link = links[nic]
         address = next(
             (
@@ -115,12 +120,12 @@ def discover(nic: str | None = None, loopback: str | None = None) -> Host:
             ),
             None,
         )
+        gateway = next((route.get("gateway") for route in _default_routes(iproute) if route.get("gateway")), None)
     if address is None:
         raise NetworkError(f"Failed to get the public IP network of {nic}: does not have an IPv4 network")
     mac = link.get("address")
     if not mac or mac == "00:00:00:00:00:00":
         raise NetworkError(f"Failed to get the MAC address of {nic}: does not have a MAC address")
-    gateway = next((route.get("gateway") for route in defaults if route.get("gateway")), None)
     if gateway is None:
         raise NetworkError(
             "Failed to get the default gateway of the host: The default gateway of the host does not exist"
@@ -141,11 +146,25 @@ def discover(nic: str | None = None, loopback: str | None = None) -> Host:
     )
 
 
-def addresses() -> set[IPv4Address]:
-    """All IPv4 addresses of the host but the loopback's own network, which the programs know by its prefix."""
+def _default_routes(iproute: Any) -> list[Any]:
+    return list(iproute.get_default_routes(family=socket.AF_INET, table=_MAIN_TABLE))
+
+
+def addresses() -> tuple[set[IPv4Address], set[IPv4Address]]:
+    """The host's IPv4 addresses, and the broadcast addresses of its networks; without the loopback's own network,
+    which the programs know by its prefix."""
+    own, broadcast = set(), set()
     with routes() as iproute:
-        found = (entry.get("local") or entry.get("address") for entry in iproute.get_addr(family=socket.AF_INET))
-        return {address for address in map(IPv4Address, filter(None, found)) if not address.is_loopback}
+        for entry in iproute.get_addr(family=socket.AF_INET):
+            remote = IPv4Interface(f"{entry.get('address') or entry.get('local')}/{entry['prefixlen']}")
+            own.add(IPv4Address(entry.get("local") or entry.get("address")))
+            # The kernel's routes know the network's last address as one, whether it is configured so or not.
+            if entry["prefixlen"] < 31:
+                broadcast.add(remote.network.broadcast_address)
+            if configured := entry.get("broadcast"):
+                broadcast.add(IPv4Address(configured))
+    own, broadcast = ({address for address in found if not address.is_loopback} for found in (own, broadcast))
+    return own, broadcast
 
 
 def link_speed(nic: str) -> int | None:
@@ -173,7 +192,7 @@ def prepare(host: Host, plane: DataPlane, fair_queue: FairQueue | None) -> None:
     :raises NetworkError: with Mesos' words for what failed.
     """
     plane.configure(HostLinks(host.nic_index, host.loopback_index, host.loopback_mac))
-    plane.set_local_addresses(addresses())
+    plane.set_local_addresses(*addresses())
     if fair_queue is not None:
         _install_fair_queue(host, fair_queue)
     # A container's packet to the host comes in on lo with the host's or a loopback source address.

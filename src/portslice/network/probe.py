@@ -5,7 +5,8 @@ A kernel's version says little: distributions leave features out and carry other
 
 import os
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
+from enum import StrEnum
 
 from portslice.network import bpf, namespaces
 from portslice.network.dataplane import OBJECT
@@ -26,13 +27,37 @@ _HELPERS = {
 }
 
 
-class Check(NamedTuple):
-    """One prerequisite."""
+class Status(StrEnum):
+    """How it stands with a prerequisite."""
+
+    OK = "ok"
+    WARNING = "warning"  # the agent starts, but its operator should know
+    UNKNOWN = "unknown"  # cannot be found out as this user
+    MISSING = "missing"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One prerequisite.
+
+    :param remedy: the command or the flag that mends it.
+    """
 
     name: str
-    ok: bool
+    status: Status = Status.OK
     detail: str = ""
     remedy: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the agent can start."""
+        return self.status in (Status.OK, Status.WARNING)
+
+    @classmethod
+    def present(cls, name: str, present: bool, detail: str, remedy: str) -> "Check":
+        """:param detail: why it is missing if it is not present."""
+        return cls(name) if present else cls(name, Status.MISSING, detail, remedy)
 
 
 class Kernel:
@@ -45,29 +70,27 @@ class Kernel:
             lambda: namespaces.in_new(lambda: None),
             "Use a kernel with CONFIG_NET_NS=y and run as root",
         )
-        yield Check(
-            "libbpf", bpf.available(), "" if bpf.available() else "libbpf.so.1 not found", "apt-get install libbpf1"
-        )
+        yield Check.present("libbpf", bpf.available(), "libbpf.so.1 was not found", "apt-get install libbpf1")
         if not bpf.available():
             return
-        yield Check(
+        yield Check.present(
             "compiled BPF programs",
             OBJECT.exists(),
-            "" if OBJECT.exists() else f"'{OBJECT}' does not exist",
-            "Run script/setup, or: apt-get install clang libbpf-dev && make -C bpf",
+            f"'{OBJECT}' does not exist",
+            "apt-get install clang libbpf-dev make && make -C bpf",
         )
         programs = bpf.supports_program()
-        yield Check(
+        yield Check.present(
             "BPF programs (sched_cls)",
             programs,
-            "" if programs else "the kernel refuses them",
+            "the kernel refuses them",
             "Use a kernel with CONFIG_BPF_SYSCALL=y and CONFIG_NET_CLS_BPF, and run with CAP_BPF and CAP_NET_ADMIN",
         )
         missing = [name for name, number in _HELPERS.items() if programs and not bpf.supports_helper(number)]
-        yield Check(
+        yield Check.present(
             "BPF helpers",
             programs and not missing,
-            f"without {', '.join(missing)}" if missing else "",
+            f"the kernel lacks {', '.join(missing or _HELPERS)}",
             "Use Linux 5.10 or newer (Debian 12 has 6.1)",
         )
         yield self._try(
@@ -91,8 +114,10 @@ class Kernel:
             attempt()
         except Exception as error:
             detail = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-            return Check(name, False, detail, remedy)
-        return Check(name, True)
+            if isinstance(error, FileNotFoundError):
+                detail = "this kernel does not have it"  # tc's answer for an unknown kind
+            return Check(name, Status.MISSING, detail, remedy)
+        return Check(name)
 
 
 def _add_clsact() -> None:

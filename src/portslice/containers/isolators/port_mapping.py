@@ -181,8 +181,7 @@ class PortMapping(BaseIsolator):
             self._used_slots.add(container.network.slot)
             attachments.append(self._attachment(container, container.network))
         for attachment in attachments:
-            for problem in self._stack.repair(attachment):
-                log.warning("Repaired container %s: %s", attachment.id, problem)
+            self._repair(attachment)
         self._collect_garbage(attachments)
         log.info("Network isolator recovery complete")
 
@@ -193,6 +192,14 @@ class PortMapping(BaseIsolator):
         if release:
             shared_host.release(self._host, self._plane, self._options.fair_queue)
         self._plane.close(remove=release)
+
+    def _repair(self, attachment: Attachment) -> None:
+        """What cannot be repaired costs only the container that it belongs to."""
+        try:
+            for problem in self._stack.repair(attachment):
+                log.warning("Repaired container %s: %s", attachment.id, problem)
+        except Exception as error:
+            log.error("Failed to repair container %s: %s", attachment.id, error)
 
     def _collect_garbage(self, attachments: list[Attachment]) -> None:
         """Remove links and namespaces that bear our mark and belong to no container on record."""

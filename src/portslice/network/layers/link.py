@@ -1,10 +1,11 @@
 """The veth pair: the NIC inside has the host's MAC address and the host NIC's name, as in Mesos.
 
-The peer is born inside the namespace, with its name, its address and a fixed index: nothing of it ever shows on the
+The NIC is born inside the namespace, with its name, its address and a fixed index: nothing of it ever shows on the
 host, and udev has no time to rewrite a MAC address that came with the request (MESOS-10243). The host end bears our
 mark from its birth, too: a link group, of which `ip link show group 20563` lists all.
 """
 
+import os
 import socket
 
 from portslice.network import namespaces, sysctl
@@ -25,23 +26,28 @@ class Link:
 
     def apply(self, attachment: Attachment) -> None:
         host = self._host
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # Asked for from the inside, with the host end as the peer: the kernel heeds no index asked for a peer.
+            with namespaces.entered(attachment.namespace), routes() as iproute:
+                iproute.link(
+                    "add",
+                    kind="veth",
+                    ifname=host.nic,
+                    address=host.mac,
+                    mtu=host.mtu,
+                    index=CONTAINER_NIC_INDEX,
+                    peer={
+                        "ifname": attachment.link,
+                        "address": host.mac,
+                        "mtu": host.mtu,
+                        "group": GROUP,
+                        "net_ns_fd": home,
+                    },
+                )
+        finally:
+            os.close(home)
         with routes() as iproute:
-            peer = {
-                "ifname": host.nic,
-                "address": host.mac,
-                "index": CONTAINER_NIC_INDEX,
-                "mtu": host.mtu,
-                "net_ns_fd": str(attachment.namespace),
-            }
-            iproute.link(
-                "add",
-                kind="veth",
-                ifname=attachment.link,
-                address=host.mac,
-                mtu=host.mtu,
-                group=GROUP,
-                peer=peer,
-            )
             # Router solicitations and the like: the host end speaks no protocol of its own.
             sysctl.write_if_possible(f"ipv6/conf/{attachment.link}/disable_ipv6", "1")
             index = link_index(attachment.link)
