@@ -81,7 +81,7 @@ def test_defaults() -> None:
         ("--no-hostname_lookup", "hostname_lookup", False),
         ("--no-hostname_lookup=", "hostname_lookup", False),
         ('--credential={"principal": "p"}', "credential", {"principal": "p"}),
-        ("--runtime_dir=file:///x", "runtime_dir", Path("file:///x")),
+        ("--runtime_dir=file:///x", "runtime_dir", Path("file:///x").absolute()),
     ],
 )
 def test_values_are_read(argument: str, name: str, value: object) -> None:
@@ -273,7 +273,7 @@ plain = st.text(max_size=20).filter(lambda s: not s.startswith("file://"))
         hostname_lookup=st.booleans(),
         credential=st.none() | st.dictionaries(plain, st.integers() | plain, max_size=3),
         agent_subsystems=st.none() | plain,
-        runtime_dir=st.text("abc/", min_size=1).map(Path),
+        runtime_dir=st.text("abc/", min_size=1).map(lambda value: Path("/", value)),
     )
 )
 def test_what_is_shown_loads_back(flags: Flags) -> None:
