@@ -7,6 +7,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
+from glob import glob
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def run(cgroups: Cgroups) -> Iterator[Run]:
 
 def directories(root: str) -> list[Path]:
     """Every directory of ours in any hierarchy."""
-    return [path for path in HIERARCHY.rglob(root) if path.is_dir()]
+    return [Path(path) for path in glob(f"{HIERARCHY}/**/{root}", recursive=True)]
 
 
 def setting(cgroups: Cgroups, root: str, v1: str, v2: str) -> str:
@@ -101,12 +102,76 @@ def test_processes_join_below_the_limits(cgroups: Cgroups, run: Run) -> None:
         assert (path.parent.parent / "cgroup.procs").read_text() == ""
 
 
-def test_only_the_asked_controllers_are_used(cgroups: Cgroups) -> None:
-    cgroups.create("c", {"memory"})
-    assert len(cgroups.join_files("c")) == 1
-    assert cgroups.memory_stat("c").total is not None
+@pytest.mark.parametrize("controllers", [frozenset(), frozenset({"memory"}), CONTROLLERS])
+def test_a_cgroup_of_its_own_in_every_hierarchy(
+    cgroups: Cgroups, run: Run, root: str, controllers: frozenset[str]
+) -> None:
+    cgroups.create("c", controllers)
+    process = run("input('ready\\n')")
+    said(process)
+    memberships = Path(f"/proc/{process.pid}/cgroup").read_text().splitlines()
+    assert {line.split(":", 2)[2] for line in memberships} == {f"/{root}/c/leaf"}
+    assert len(cgroups.join_files("c")) == len(memberships)
+
+
+def test_only_the_asked_controllers_are_enabled(cgroups: Cgroups) -> None:
     if cgroups.version == 1:
-        assert cgroups.cpu_stat("c").user_secs is None
+        pytest.skip("on v1 every cgroup has its hierarchy's controller")
+    cgroups.create("c", {"memory"})
+    with pytest.raises(ContainerError, match=r"cpu\.weight"):
+        cgroups.set_cpu("c", 1, True)
+    cgroups.set_memory("c", 64 * MB)
+
+
+def test_nobody_inside_may_change_the_leaf(cgroups: Cgroups) -> None:
+    """Also not uid 0 without capabilities."""
+    cgroups.create("c", CONTROLLERS)
+    for path in cgroups.join_files("c"):
+        script = 'mkdir "$1/child" || [ -w "$1/cgroup.procs" ]'
+        drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "sh", "-c", script, "sh", str(path.parent)]
+        assert subprocess.run(drop, stderr=subprocess.DEVNULL).returncode == 1
+        assert subprocess.run(drop[3:]).returncode == 0, "root may"
+        (path.parent / "child").rmdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [("mount -o remount,bind,ro", "Read-only file system"), ("umount -l", "It is mounted nowhere")],
+)
+def test_a_hierarchy_that_cannot_be_joined_is_left_out(root: str, change: str, reason: str) -> None:
+    """In a mount namespace, where the hierarchy may be spoilt: what was left out, and the rest."""
+    v2 = (HIERARCHY / "cgroup.controllers").exists()
+    spoilt = HIERARCHY if v2 else HIERARCHY / "memory"
+    program = (
+        "import logging, os, sys\n"
+        "from pathlib import Path\n"
+        "from portslice.containers.cgroups import detect\n"
+        "from portslice.errors import ContainerError\n"
+        "logging.basicConfig(format='%(message)s', stream=sys.stdout)\n"
+        "cgroups = detect(Path('/sys/fs/cgroup'), sys.argv[1])\n"
+        "cgroups.probe(set())\n"
+        "try:\n"
+        "    if not cgroups.missing({'memory'}): cgroups.probe({'memory'})\n"
+        "except ContainerError as error: print('needed:', error)\n"
+        "cgroups.create('c', set())\n"
+        "print('joined', *cgroups.join_files('c'))\n"
+        "cgroups.destroy('c')\n"
+        "cgroups.remove_root()\n"
+    )
+    script = f'{change} {spoilt} && exec "$@"'
+    unshared = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+    command = [*unshared, sys.executable, "-c", program, root]
+    lines = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    name = "of version 2" if v2 else "memory"
+    warning = f"Containers have no cgroup of their own in the hierarchy {name}: "
+    assert lines[0].startswith(warning)
+    assert lines[0].endswith(reason)
+    needed = [line for line in lines[1:-1] if line.startswith("needed: ")]
+    assert len(needed) == (1 if change.startswith("mount") else 0)
+    joined = lines[-1].split()[1:]
+    assert len(joined) == len(Path("/proc/self/cgroup").read_text().splitlines()) - 1
+    assert not any(Path(path).is_relative_to(spoilt) for path in joined)
+    assert directories(root) == []
 
 
 def test_containers_are_found_again_and_leave_nothing(cgroups: Cgroups, root: str) -> None:
@@ -164,7 +229,7 @@ def test_twice_is_a_conflict_and_harms_nothing(cgroups: Cgroups) -> None:
     with pytest.raises(ConflictError, match="exists already"):
         cgroups.create("c", CONTROLLERS)
     assert cgroups.memory_stat("c").total is not None
-    assert len(cgroups.join_files("c")) == 1
+    assert all(path.exists() for path in cgroups.join_files("c"))
 
 
 @pytest.mark.parametrize("container_id", ["", ".", "..", "../c", "a/b", "a\0b"])

@@ -594,8 +594,9 @@ def test_root_inside_reaches_nothing_of_the_hosts(
     assert within["mounts"]["proc"] == "EPERM"
     assert within["mounts"]["sysfs"] == "EPERM"
     assert within["bpf"] == 0
-    # It can mount its own cgroup and nothing above it: there it may lift what is no limit.
+    # It can mount its own cgroup and nothing above it, and may change nothing there.
     assert within["mounts"]["cgroup2" if cgroups.version == 2 else "cpu"] == 0
+    assert within["lifted"] == []
     assert limits() == before
 
 

@@ -87,7 +87,8 @@ def _makers(flags: AgentFlags) -> Iterator[_Maker]:
     if missing := launcher.missing_programs():
         raise StartupError(f"Programs are missing: {', '.join(missing)}. Install them: apt-get install util-linux tini")
     names = isolator_names(flags.isolation)
-    if controllers := {CGROUPS[name] for name in names if name in CGROUPS}:
+    controllers = {CGROUPS[name] for name in names if name in CGROUPS}
+    if controllers or os.geteuid() == 0:  # a container has cgroups of its own even where nothing is limited
         tree = cgroups.detect(flags.cgroups_hierarchy, flags.cgroups_root)
         if lacking := tree.missing(controllers):
             raise StartupError(

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,8 @@ class Node:
         for line in Path("/proc/self/mounts").read_text().splitlines():
             if line.split()[1].startswith(f"{self.directory}/"):
                 left.append(f"mount {line.split()[1]}")
-        left += [f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"**/{self.cgroups_root}")]
+        # not Path.glob, which fails when a directory of somebody else's goes away meanwhile
+        left += [f"cgroup {path}" for path in glob(f"/sys/fs/cgroup/**/{self.cgroups_root}", recursive=True)]
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")

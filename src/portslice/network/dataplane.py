@@ -73,7 +73,7 @@ class DataPlane:
         """
         if not OBJECT.exists():
             raise NetworkError(f"The BPF programs are not compiled ('{OBJECT}' is missing): run script/setup")
-        _mount_pins(pins)
+        self.is_new = _mount_pins(pins)
         self.pins = pins
         self.priority = priority
         self._object = bpf.Object(OBJECT, pins)
@@ -182,7 +182,10 @@ class DataPlane:
             self.pins.rmdir()
 
 
-def _mount_pins(pins: Path) -> None:
+def _mount_pins(pins: Path) -> bool:
+    """Whether the BPF file system was not there before."""
     pins.mkdir(parents=True, exist_ok=True)
-    if not pins.is_mount():
-        namespaces.mount("bpf", pins, "bpf")
+    if pins.is_mount():
+        return False
+    namespaces.mount("bpf", pins, "bpf")
+    return True

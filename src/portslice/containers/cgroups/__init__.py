@@ -2,8 +2,8 @@
 
 There are two kinds of hierarchy and one model of them (``model.Cgroups``). Both keep a container in ``<root>/<id>``,
 which carries limits and figures, with the processes one level below, in ``leaf``, from where the limits cannot be
-reached (``v1`` says why). What is mounted decides, not the kernel's version: on a hybrid machine the v1 controllers
-count and the ``unified`` tree, having none, is ignored.
+reached. What is mounted decides, not the kernel's version: on a hybrid machine the v1 controllers count, and in the
+``unified`` tree, which has none, containers have cgroups as they do in every hierarchy (``membership`` says why).
 """
 
 from pathlib import Path

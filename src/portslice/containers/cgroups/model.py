@@ -53,7 +53,9 @@ class Pressure(Protocol):
 
 
 class Cgroups(Protocol):
-    """The cgroups of all our containers. It holds no state: what exists is what the hierarchy shows."""
+    """The cgroups of all our containers, in every hierarchy of the machine. What exists is what these show: nothing
+    else is remembered of a container.
+    """
 
     @property
     def version(self) -> int:
@@ -62,8 +64,15 @@ class Cgroups(Protocol):
     def missing(self, controllers: Set[str]) -> list[str]:
         """The controllers, of those asked for, that this kernel does not offer here; sorted."""
 
+    def probe(self, controllers: Set[str]) -> None:
+        """Try to join a cgroup in every hierarchy, once, before the first ``create``; leave out, with a warning, those
+        where that fails. ContainerError if the controllers need one of them.
+        """
+
     def create(self, container_id: str, controllers: Set[str]) -> None:
-        """Make the container's cgroups. ConflictError if they exist, ContainerError if the kernel refuses."""
+        """Make the container's cgroups, in all hierarchies; the controllers are to limit and measure. ConflictError if
+        they exist, ContainerError if the kernel refuses.
+        """
 
     def set_cpu(self, container_id: str, cpus: float, quota: bool) -> None:
         """Share, and with ``quota`` also hard limit, of CPU time: 1024 shares or a weight of 100 for each CPU."""

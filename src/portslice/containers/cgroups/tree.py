@@ -14,7 +14,8 @@ from portslice.errors import ConflictError, ContainerError
 LEAF = "leaf"
 """The child in which a container's processes live; the limits are on its parent."""
 
-_REMOVAL_PATIENCE_SECS = 2.0
+_STRANGER = 2**32 - 2
+"""The owner of a leaf: the greatest user id that there is, which nobody has."""
 
 
 class Tree:
@@ -35,13 +36,22 @@ class Tree:
     def create(self, container_id: str) -> None:
         path = self.path(container_id)
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
-            (path / LEAF).mkdir()
+            self.make_root()
+            for directory in (path, path / LEAF):
+                directory.mkdir()
+                _inherit_cpuset(directory)
+            for file in (path / LEAF, *(path / LEAF).iterdir()):
+                os.chown(file, _STRANGER, -1)
         except FileExistsError:
             raise ConflictError(f"The cgroup {path} exists already") from None
         except OSError as error:
             raise ContainerError(f"Failed to create the cgroup {path}: {error.strerror}") from error
+
+    def make_root(self) -> None:
+        ancestors = [path for path in self.root.parents if path != self.mount and path.is_relative_to(self.mount)]
+        for directory in (*reversed(ancestors), self.root):
+            directory.mkdir(exist_ok=True)
+            _inherit_cpuset(directory)
 
     def exists(self, container_id: str) -> bool:
         return self.path(container_id).is_dir()
@@ -55,20 +65,31 @@ class Tree:
         except FileNotFoundError:
             return set()
 
-    def destroy(self, container_id: str) -> None:
-        """Remove the container's cgroup with all below it: a process inside may have made children of its own."""
+    def destroy(self, container_id: str, deadline: float) -> None:
+        """Remove the container's cgroup with all below it.
+
+        :param deadline: of ``time.monotonic``; a killed process keeps its cgroup busy until the kernel has finished
+            with it.
+        :raises ContainerError: it is busy still.
+        """
         path = self.path(container_id)
         for directory, _, _ in os.walk(path, topdown=False):
-            _remove(Path(directory))
+            _remove(Path(directory), deadline)
 
     def remove_root(self) -> None:
         with contextlib.suppress(OSError):
             self.root.rmdir()
 
 
-def _remove(directory: Path) -> None:
-    """Remove one cgroup; a killed process keeps it busy until the kernel has finished with it."""
-    deadline = time.monotonic() + _REMOVAL_PATIENCE_SECS
+def _inherit_cpuset(cgroup: Path) -> None:
+    """Of the v1 cpuset controller only: a new cgroup has neither CPUs nor memory nodes, and so nobody can join it."""
+    if (cgroup / "cgroup.clone_children").exists():  # not on v2, which takes an empty set for its parent's
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            if read(cgroup / name) == "":
+                write(cgroup / name, read(cgroup.parent / name) or "")
+
+
+def _remove(directory: Path, deadline: float) -> None:
     while True:
         try:
             directory.rmdir()

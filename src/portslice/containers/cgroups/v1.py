@@ -1,18 +1,15 @@
 """cgroup v1: one tree for each controller, wherever it is mounted (kernel: Documentation/admin-guide/cgroup-v1).
 
-Theory of operation: Mesos keeps a container's processes in ``<controller>/<root>/<id>`` itself. Ours live one level
-below, in ``leaf``, as on v2. All figures are read, and all limits set, on ``<id>``; they hold for the whole subtree.
-The reason is a container that runs as uid 0: even without a capability it may unshare a user and a cgroup namespace
-and mount the controller there. That mount begins at its own cgroup, and the files in it belong to uid 0. If the limits
-were there, it could lift them.
+Mesos keeps a container's processes in ``<controller>/<root>/<id>`` itself. Ours live one level below, in ``leaf``, as
+on v2 (``membership`` says why). All figures are read, and all limits set, on ``<id>``; they hold for the whole subtree.
 """
 
 import contextlib
 import os
-import re
 from collections.abc import Set
 from pathlib import Path
 
+from portslice.containers.cgroups.membership import Membership, trees
 from portslice.containers.cgroups.model import (
     CFS_PERIOD_USECS,
     MIN_MEMORY_BYTES,
@@ -24,7 +21,7 @@ from portslice.containers.cgroups.model import (
     cpu_shares,
     raises_limit,
 )
-from portslice.containers.cgroups.tree import Tree, read_number, read_table, write
+from portslice.containers.cgroups.tree import read_number, read_table, write
 from portslice.errors import ContainerError
 
 _TICKS_PER_SEC = os.sysconf("SC_CLK_TCK")
@@ -34,34 +31,29 @@ _UNLIMITED_BYTES = 1 << 62
 _KERNEL_CONTROLLERS = {"cpu": ("cpu", "cpuacct"), "memory": ("memory",)}
 
 
-class CgroupsV1:
+class CgroupsV1(Membership):
     version = 1
 
     def __init__(self, hierarchy: Path, root: str) -> None:
+        found = trees(hierarchy, root)
+        super().__init__(found)
         self._trees = {
-            controller: Tree(mount, root)
-            for controller, mount in _mounts(hierarchy).items()
-            if any(controller in names for names in _KERNEL_CONTROLLERS.values())
+            name: tree
+            for each, tree in found.items()
+            if tree is not None and tree.mount.is_relative_to(hierarchy)
+            for name in each.names
         }
 
     def missing(self, controllers: Set[str]) -> list[str]:
-        return sorted(
-            name for wanted in controllers for name in _kernel_controllers(wanted) if name not in self._trees
-        )
+        return sorted(name for name in _kernel_controllers(controllers) if name not in self._trees)
+
+    def probe(self, controllers: Set[str]) -> None:
+        self._probe([self._trees[name] for name in _kernel_controllers(controllers)])
 
     def create(self, container_id: str, controllers: Set[str]) -> None:
         if missing := self.missing(controllers):
             raise ContainerError(f"No cgroup controller {', '.join(missing)} is mounted")
-        # Two controllers may be mounted together: one tree for both.
-        trees = {
-            tree.mount: tree
-            for tree in (self._trees[name] for wanted in controllers for name in _kernel_controllers(wanted))
-        }
-        with contextlib.ExitStack() as made:
-            for tree in trees.values():
-                tree.create(container_id)
-                made.callback(tree.destroy, container_id)
-            made.pop_all()
+        self._create(container_id)
 
     def set_cpu(self, container_id: str, cpus: float, quota: bool) -> None:
         path = self._path("cpu", container_id)
@@ -78,9 +70,6 @@ class CgroupsV1:
         current = read_number(path / "memory.limit_in_bytes")
         if raises_limit(None if current is None or current >= _UNLIMITED_BYTES else current, limit_bytes):
             write(path / "memory.limit_in_bytes", str(limit_bytes))
-
-    def join_files(self, container_id: str) -> list[Path]:
-        return sorted({tree.join_file(container_id) for tree in self._trees.values() if tree.exists(container_id)})
 
     def cpu_stat(self, container_id: str) -> CpuStat:
         used = read_table(self._path("cpuacct", container_id) / "cpuacct.stat")
@@ -107,17 +96,6 @@ class CgroupsV1:
 
     def pressure(self, container_id: str) -> Pressure:
         return _EventCounters(self._path("memory", container_id))
-
-    def ids(self) -> list[str]:
-        return sorted({container_id for tree in self._trees.values() for container_id in tree.ids()})
-
-    def destroy(self, container_id: str) -> None:
-        for tree in self._trees.values():
-            tree.destroy(container_id)
-
-    def remove_root(self) -> None:
-        for tree in self._trees.values():
-            tree.remove_root()
 
     def _path(self, controller: str, container_id: str) -> Path:
         if controller not in self._trees:
@@ -165,17 +143,5 @@ def _register(cgroup: Path, level: str) -> int:
         os.close(pressure)
 
 
-def _kernel_controllers(controller: str) -> tuple[str, ...]:
-    return _KERNEL_CONTROLLERS.get(controller, (controller,))
-
-
-def _mounts(hierarchy: Path) -> dict[str, Path]:
-    """Where each controller is mounted below the hierarchy."""
-    found: dict[str, Path] = {}
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, mount_point, kind, options, *_ = line.split()
-        path = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), mount_point))
-        if kind == "cgroup" and path.is_relative_to(hierarchy):
-            for option in options.split(","):
-                found.setdefault(option, path)
-    return found
+def _kernel_controllers(controllers: Set[str]) -> list[str]:
+    return [name for wanted in controllers for name in _KERNEL_CONTROLLERS.get(wanted, (wanted,))]

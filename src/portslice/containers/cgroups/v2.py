@@ -9,6 +9,7 @@ charged to ``<id>``, which carries the limits.
 from collections.abc import Set
 from pathlib import Path
 
+from portslice.containers.cgroups.membership import Membership, trees
 from portslice.containers.cgroups.model import (
     CFS_PERIOD_USECS,
     MIN_MEMORY_BYTES,
@@ -24,18 +25,23 @@ from portslice.containers.cgroups.tree import Tree, read, read_number, read_tabl
 from portslice.errors import ContainerError
 
 
-class CgroupsV2:
+class CgroupsV2(Membership):
     version = 2
 
     def __init__(self, hierarchy: Path, root: str) -> None:
         self._tree = Tree(hierarchy, root)
+        found = trees(hierarchy, root)
+        super().__init__({each: tree if each.names else self._tree for each, tree in found.items()})
 
     def missing(self, controllers: Set[str]) -> list[str]:
         return sorted(controllers - set((read(self._tree.mount / "cgroup.controllers") or "").split()))
 
+    def probe(self, controllers: Set[str]) -> None:
+        self._probe([self._tree] if controllers else [])
+
     def create(self, container_id: str, controllers: Set[str]) -> None:
         self._enable(controllers)
-        self._tree.create(container_id)
+        self._create(container_id)
 
     def set_cpu(self, container_id: str, cpus: float, quota: bool) -> None:
         path = self._tree.path(container_id)
@@ -49,9 +55,6 @@ class CgroupsV2:
         write(path / "memory.low", str(limit_bytes))
         if raises_limit(read_number(path / "memory.max"), limit_bytes):
             write(path / "memory.max", str(limit_bytes))
-
-    def join_files(self, container_id: str) -> list[Path]:
-        return [self._tree.join_file(container_id)] if self._tree.exists(container_id) else []
 
     def cpu_stat(self, container_id: str) -> CpuStat:
         stat = read_table(self._tree.path(container_id) / "cpu.stat")
@@ -79,21 +82,12 @@ class CgroupsV2:
     def pressure(self, container_id: str) -> Pressure:
         return _MemoryEvents(self._tree.path(container_id) / "memory.events")
 
-    def ids(self) -> list[str]:
-        return sorted(self._tree.ids())
-
-    def destroy(self, container_id: str) -> None:
-        self._tree.destroy(container_id)
-
-    def remove_root(self) -> None:
-        self._tree.remove_root()
-
     def _enable(self, controllers: Set[str]) -> None:
         """Let our root's children have the controllers: enable them from the top down to the root."""
         if missing := self.missing(controllers):
             raise ContainerError(f"The cgroup controllers {', '.join(missing)} are not available in {self._tree.mount}")
         try:
-            self._tree.root.mkdir(parents=True, exist_ok=True)
+            self._tree.make_root()
         except OSError as error:
             raise ContainerError(f"Failed to create the cgroup {self._tree.root}: {error.strerror}") from error
         ancestors = [path for path in self._tree.root.parents if path.is_relative_to(self._tree.mount)]

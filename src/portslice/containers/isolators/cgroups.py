@@ -1,4 +1,8 @@
-"""cgroups/cpu and cgroups/mem: one isolator over the controllers asked for, since they share a container's cgroup."""
+"""cgroups/cpu and cgroups/mem: one isolator over the controllers asked for, since they share a container's cgroup.
+
+It is there without them, too: that a container has cgroups of its own keeps it from those of others
+(portslice.containers.cgroups.membership). The controllers only decide what is limited and measured.
+"""
 
 from collections.abc import Iterable, Set
 
@@ -15,7 +19,9 @@ class CgroupsIsolator(BaseIsolator):
     def __init__(self, cgroups: Cgroups, controllers: Set[str], *, quota: bool) -> None:
         """:param controllers: of "cpu" and "memory".
         :param quota: limit CPUs hard as well (--cgroups_enable_cfs).
+        :raises ContainerError: the cgroups of a controller cannot be joined.
         """
+        cgroups.probe(controllers)
         self._cgroups = cgroups
         self._controllers = frozenset(controllers)
         self._quota = quota

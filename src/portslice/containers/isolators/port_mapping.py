@@ -62,12 +62,16 @@ class PortMapping(BaseIsolator):
     def __init__(self, host: Host, options: Options) -> None:
         """Put the data plane on the host.
 
-        :raises NetworkError: with Mesos' words for what failed.
+        :raises NetworkError: with Mesos' words for what failed; a host that had no data plane has none afterwards.
         """
         self._host = host
         self._options = options
         self._plane = DataPlane(options.runtime_directory / "bpf", options.priority)
-        shared_host.prepare(host, self._plane, options.fair_queue)
+        try:
+            shared_host.prepare(host, self._plane, options.fair_queue)
+        except Exception:
+            self._let_go(release=self._plane.is_new)
+            raise
         self._stack = Stack.of(host, self._plane, options.fair_queue, with_fq_codel=options.with_fq_codel)
         self._blocks = BlockAllocator(options.ephemeral, options.block)
         self._used_ports = PortSet()
@@ -189,6 +193,9 @@ class PortMapping(BaseIsolator):
         for netlink in self._sockets.values():
             netlink.close()
         self._sockets.clear()
+        self._let_go(release=release)
+
+    def _let_go(self, *, release: bool) -> None:
         if release:
             shared_host.release(self._host, self._plane, self._options.fair_queue)
         self._plane.close(remove=release)

@@ -25,5 +25,5 @@ def install(netlink: Rtnetlink, ifindex: int, parent: int, *, handle: int = 0, f
 
 
 def remove(netlink: Rtnetlink, ifindex: int, parent: int, handle: int) -> None:
-    """Remove the qdisc below `parent`."""
-    netlink.change(RTM_DELQDISC, 0, ifindex, handle=handle, parent=parent)
+    """Remove the qdisc below `parent`. The kernel refuses if one of another kind has the handle."""
+    netlink.change(RTM_DELQDISC, 0, ifindex, handle=handle, parent=parent, kind="fq_codel")

@@ -81,7 +81,7 @@ def remove(netlink: Rtnetlink, ifindex: int) -> None:
     :raises FileNotFoundError: there is none.
     """
     try:
-        netlink.change(RTM_DELQDISC, 0, ifindex, handle=QDISC, parent=TC_H_ROOT)
+        netlink.change(RTM_DELQDISC, 0, ifindex, handle=QDISC, parent=TC_H_ROOT, kind="htb")
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.EINVAL, errno.ENODEV):
             raise FileNotFoundError(error.errno, "no HTB at the root of the link") from error
