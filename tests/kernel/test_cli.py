@@ -19,6 +19,8 @@ from portslice.cli.main import main
 from portslice.demo.node import Node
 from tests.kernel.waiting import until
 
+pytestmark = pytest.mark.native
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 COMMANDS = ("agent", "run", "ps", "stats", "kill", "doctor", "plan", "demo")

@@ -13,6 +13,8 @@ import pytest
 from portslice.demo.console import Console
 from portslice.demo.services import DATAGRAMS
 
+pytestmark = pytest.mark.native
+
 _DEMO = [sys.executable, "-m", "portslice", "demo", "--seconds", "3"]
 
 

@@ -19,8 +19,9 @@ from portslice.demo.node import RESOURCES, Node
 from portslice.demo.testbed import Testbed
 from portslice.network import namespaces
 from portslice.network.probe import Check, Status
-from tests.kernel.conftest import HAS_FQ_CODEL
 from tests.kernel.waiting import until
+
+pytestmark = pytest.mark.native
 
 
 def doctor(bed: Testbed, *arguments: str, program: tuple[str, ...] = (), **environment: str) -> tuple[int, str]:
@@ -138,14 +139,6 @@ def test_the_remedy_for_the_block_size_is_one(bed: Testbed) -> None:
         assert remedy == "--ephemeral_ports_per_container=256"
         checks = {check.name: check for check in prerequisites.examine(read([resources, remedy]))}
     assert checks["ephemeral blocks"].status is Status.OK
-
-
-def test_fq_codel_is_needed_only_for_unique_flows(bed: Testbed) -> None:
-    with_it = Status.OK if HAS_FQ_CODEL else None
-    assert examine(bed)["fq_codel"].status is (with_it or Status.WARNING)
-    assert examine(bed, "--egress_unique_flow_per_container")["fq_codel"].status is (with_it or Status.MISSING)
-    checks = examine(bed, "--egress_unique_flow_per_container", "--egress_flow_classifier_parent=x")
-    assert checks["flow classifier"].detail.endswith("Failed to tokenize string: x")
 
 
 def test_a_host_without_a_network() -> None:

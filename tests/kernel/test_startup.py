@@ -4,9 +4,7 @@ The checks change nothing, so most are called here, in network namespaces that p
 its exit status and what it leaves behind, is tested on a few.
 """
 
-import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +24,8 @@ from portslice.flags import load
 from portslice.network import namespaces
 from tests.kernel.conftest import HAS_FQ_CODEL
 from tests.kernel.waiting import until
+
+pytestmark = pytest.mark.native
 
 CONTAINERIZER = "Failed to create a containerizer: Could not create MesosContainerizer: "
 ISOLATOR = CONTAINERIZER + "Failed to create isolator 'network/port_mapping': "
@@ -421,17 +421,6 @@ def state(bed: Testbed) -> list[str]:
     return [bed.run(bed.host, *command.split()).stdout for command in commands]
 
 
-def test_a_foreign_egress_qdisc_is_kept(bed: Testbed, fq_codel: None) -> None:
-    """It has the very handle that ours would have; the data plane, half made by then, is taken back."""
-    bed.run(bed.host, *"tc qdisc add dev eth0 root handle 1: htb default 1".split())
-    agent = Node(bed, "--egress_unique_flow_per_container")
-    refused = agent.agent()
-    assert refused.returncode == 1
-    assert f"{ISOLATOR}Egress qdisc already exists on eth0" in refused.stderr
-    assert "qdisc htb 1: root" in bed.run(bed.host, *"tc qdisc show dev eth0".split()).stdout
-    assert agent.leftovers() == []
-
-
 def test_without_root(bed: Testbed) -> None:
     # Another user, who may read the source nevertheless.
     user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
@@ -487,40 +476,3 @@ def test_flags_of_all_sources_and_a_second_agent(
         fetch = ["curl", "-sS", "--retry", "20", "--retry-connrefused", "--retry-delay", "1", "http://10.77.0.2:31000/"]
         assert "Directory listing" in bed.run(bed.world, *fetch).stdout
         assert agent.client.container("web")["id"] == container["id"]
-
-
-MESOS_SLAVE = "import sys; from portslice.cli import agent; sys.argv[0] = 'mesos-slave'; sys.exit(agent.mesos_agent())"
-
-
-def test_the_command_line_of_the_documentation(bed: Testbed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of it; only where it writes is told by the environment. Without fq_codel its last flag is refused."""
-    arguments = [
-        "--isolation=network/port_mapping",
-        "--resources=ports:[31000-32000];ephemeral_ports:[32768-57344]",
-        "--ephemeral_ports_per_container=1024",
-        "--egress_rate_limit_per_container=37500KB",
-        "--egress_unique_flow_per_container",
-    ]
-    agent = Node(bed)
-    monkeypatch.setenv("MESOS_WORK_DIR", str(agent.directory / "work"))
-    monkeypatch.setenv("MESOS_RUNTIME_DIR", str(agent.runtime))
-    monkeypatch.setenv("MESOS_CGROUPS_ROOT", agent.cgroups_root)
-    command = [sys.executable, "-c", MESOS_SLAVE]
-    if not HAS_FQ_CODEL:
-        refused = bed.run(bed.host, *command, *arguments, check=False)
-        assert refused.returncode == 1
-        assert "--egress_unique_flow_per_container needs fq_codel" in refused.stderr
-        arguments.pop()
-    process = bed.start(bed.host, *command, *arguments, stderr=subprocess.DEVNULL)
-    try:
-        curl = ["curl", "-s", "http://localhost:5051/monitor/statistics"]
-        assert until(lambda: bed.run(bed.host, *curl, check=False).stdout, "answer") == "[]"
-        agent.launch("quiet")
-        (element,) = json.loads(bed.run(bed.host, *curl).stdout)
-        assert element["executor_id"] == "quiet"
-        assert element["statistics"]["net_tx_rate_limit"] == 37500 * 1024
-        agent.kill("quiet")
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
-    assert agent.leftovers() == []
