@@ -1,0 +1,431 @@
+"""What the endpoints say, against what the kernel says by other ways: `ip -s`, `tc -s`, the cgroups' files, /proc."""
+
+import gzip
+import http.client
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from portslice.demo.node import Node, node
+from portslice.demo.testbed import HOST_ADDRESS, NIC, WORLD_ADDRESS, testbed
+from portslice.network import namespaces
+from tests.kernel.conftest import HAS_FQ_CODEL
+from tests.kernel.waiting import until
+
+MB = 1 << 20
+LIMIT = 37500 * 1024
+TICKS_PER_SEC = os.sysconf("SC_CLK_TCK")
+HIERARCHY = Path("/sys/fs/cgroup")
+V2 = (HIERARCHY / "cgroup.controllers").exists()
+
+DOUBLES = {"cpus_limit", "cpus_system_time_secs", "cpus_throttled_time_secs", "cpus_user_time_secs", "timestamp"}
+INTEGERS = {
+    *("cpus_nr_periods", "cpus_nr_throttled"),
+    *(f"mem_{kind}_bytes" for kind in ("anon", "cache", "file", "limit", "mapped_file", "rss", "total")),
+    *(f"mem_{level}_pressure_counter" for level in ("low", "medium", "critical")),
+    *(f"net_{way}_{what}" for way in ("rx", "tx") for what in ("bytes", "dropped", "errors", "packets")),
+}
+TRAFFIC_CONTROL = {"backlog", "bytes", "drops", "overlimits", "packets", "qlen", "ratebps", "ratepps", "requeues"}
+
+HOLD = "import os, sys, time\nblock = b'x' * (20 << 20)\nprint('ready', flush=True)\ntime.sleep(10000)"
+BURN = "while True: pass"
+SEND = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(int(sys.argv[3])): s.sendto(bytes(int(sys.argv[4])), (sys.argv[1], int(sys.argv[2])))
+"""
+RECEIVE = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", int(sys.argv[1])))
+print("ready", flush=True)
+while True: s.recv(65536)
+"""
+
+
+@pytest.fixture(scope="module")
+def shared_node() -> Iterator[Node]:
+    """An agent with all that the documentation's example of /monitor/statistics shows."""
+    with testbed() as bed, node(bed, f"--egress_rate_limit_per_container={LIMIT}B", "--cgroups_enable_cfs") as agent:
+        yield agent
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+def ask(agent: Node, path: str, method: str = "GET", **headers: str) -> Answer:
+    """One request over TCP, as a host process makes it."""
+    with namespaces.entered(agent.bed.host):
+        connection = http.client.HTTPConnection("127.0.0.1", 5051, timeout=60)
+        connection.connect()
+    try:
+        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        response = connection.getresponse()
+        return Answer(response.status, dict(response.getheaders()), response.read())
+    finally:
+        connection.close()
+
+
+def await_ready(container: dict[str, Any]) -> None:
+    """Wait for a command that prints so."""
+    until(lambda: "ready" in Path(container["sandbox"], "stdout").read_text(), "'ready' of the container")
+
+
+def link(agent: Node, container: dict[str, Any]) -> dict[str, int]:
+    """The counters of the container's NIC as `ip -s` shows them, by our names."""
+    shown = agent.bed.run(agent.namespace(container), "ip", "-s", "-j", "link", "show", "dev", NIC).stdout
+    (counters,) = (each["stats64"] for each in json.loads(shown) if each)
+    whats = ("bytes", "packets", "errors", "dropped")
+    return {f"net_{way}_{what}": counters[way][what] for way in ("rx", "tx") for what in whats}
+
+
+def numbers(agent: Node, container: dict[str, Any], v1: str, v2: str) -> dict[str, int]:
+    """A file of the container's cgroup: `{name: number}`, or `{"": number}` for one without names."""
+    controller, _, name = v1.rpartition("/")
+    root = HIERARCHY if V2 else HIERARCHY / controller
+    lines = (root / agent.cgroups_root / container["id"] / (v2 if V2 else name)).read_text().splitlines()
+    return {line.rpartition(" ")[0]: int(line.rpartition(" ")[2]) for line in lines}
+
+
+# The body
+
+
+def test_every_field_of_the_documentation_in_its_type(agent: Node) -> None:
+    container = agent.launch("web", "sleep", "infinity", cpus=1.0, mem=160 * MB)
+    text = ask(agent, "/monitor/statistics").text
+    (element,) = json.loads(text)
+    assert text == json.dumps([element], sort_keys=True, separators=(",", ":")), "compact, keys in order, 1.0 not 1"
+    assert element.keys() == {"executor_id", "executor_name", "framework_id", "source", "statistics"}
+    fields = element["statistics"]
+    assert {name for name, value in fields.items() if type(value) is float} == DOUBLES
+    assert {name for name, value in fields.items() if type(value) is int} >= INTEGERS
+    entries = fields["net_traffic_control_statistics"]
+    assert [entry["id"] for entry in entries] == ["bw_limit", "bloat_reduction"][: 1 + HAS_FQ_CODEL]
+    for entry in entries:
+        assert {name for name, value in entry.items() if type(value) is int} == TRAFFIC_CONTROL
+    assert (fields["cpus_limit"], fields["mem_limit_bytes"]) == (1.0, 160 * MB)
+    assert fields["net_tx_rate_limit"] == LIMIT
+    assert [*fields["net_ephemeral_ports"].values()] == container["ephemeral_ports"]
+    now = float(agent.bed.run(agent.bed.host, "date", "+%s.%N").stdout)
+    assert now - 60 < fields["timestamp"] <= now
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (["sh", "-c", "sleep 1000"], "sh -c 'sleep 1000'"),
+        (["sh", "-c", "iperf=1; while :; do sleep 1; done"], "sh -c 'iperf=1; whi...'"),
+        (["sleep", "1000"], "[sleep, 1000]"),
+        (["sleep", "1000", "1000", "1000"], "[sleep, 1000,...]"),
+    ],
+)
+def test_names_have_mesos_form(agent: Node, command: list[str], shown: str) -> None:
+    agent.launch("job.1436298853", *command)
+    (element,) = agent.get("/monitor/statistics")
+    assert element["executor_id"] == element["source"] == "job.1436298853"
+    assert element["executor_name"] == f"Command Executor (Task: job.1436298853) (Command: {shown})"
+    assert element["framework_id"] == ""
+
+
+def test_containers_names_the_container_besides(agent: Node) -> None:
+    container = agent.launch("web")
+    (element,) = agent.get("/containers")
+    (plain,) = agent.get("/monitor/statistics")
+    assert element.keys() == {*plain, "container_id", "status"}
+    assert element["container_id"] == container["id"]
+    assert element["status"] == {"container_id": {"value": container["id"]}, "executor_pid": container["pid"]}
+    assert element["statistics"].keys() == plain["statistics"].keys()
+
+
+def test_one_element_for_each_living_container(agent: Node) -> None:
+    assert ask(agent, "/monitor/statistics").text == "[]"
+    agent.launch("a")
+    agent.launch("b")
+    assert [each["executor_id"] for each in agent.get("/monitor/statistics")] == ["a", "b"]
+    agent.kill("a")
+    assert [each["executor_id"] for each in agent.get("/monitor/statistics")] == ["b"]
+
+
+def test_readers_at_the_same_time_all_get_everything(agent: Node) -> None:
+    agent.launch("a")
+    with ThreadPoolExecutor(10) as pool:
+        bodies = list(pool.map(lambda _: ask(agent, "/monitor/statistics").text, range(40)))
+    for body in bodies:
+        (element,) = json.loads(body)
+        assert element["statistics"].keys() >= DOUBLES | INTEGERS
+
+
+# The network
+
+
+def test_traffic_in_one_direction_is_counted_in_that_direction(agent: Node) -> None:
+    receiver = agent.launch("receiver", sys.executable, "-c", RECEIVE, "31000", ports="31000-31000")
+    await_ready(receiver)
+    agent.bed.run(agent.bed.world, sys.executable, "-c", SEND, HOST_ADDRESS, "31000", "100", "1000")
+    until(lambda: agent.statistics("receiver")["net_rx_packets"] == 100, "100 packets")
+    usage = agent.statistics("receiver")
+    assert 100 * 1028 <= usage["net_rx_bytes"] <= 100 * 1042, "payload, UDP, IP, and perhaps Ethernet"
+    assert (usage["net_tx_packets"], usage["net_tx_bytes"]) == (0, 0)
+    assert link(agent, receiver).items() <= usage.items()
+
+    agent.bed.start(agent.bed.world, sys.executable, "-c", RECEIVE, "7000")
+    until(lambda: agent.bed.run(agent.bed.world, "ss", "-Hlun", "sport = :7000").stdout, "receiver in the world")
+    send = f"{shlex.join([sys.executable, '-c', SEND])} {WORLD_ADDRESS} 7000 50 500; echo ready; sleep 1000"
+    sender = agent.launch("sender", "sh", "-c", send)
+    await_ready(sender)
+    until(lambda: agent.statistics("sender")["net_tx_packets"] == 50, "50 packets")
+    usage = agent.statistics("sender")
+    assert usage["net_tx_bytes"] == 50 * 542
+    assert (usage["net_rx_packets"], usage["net_rx_bytes"]) == (0, 0)
+    assert link(agent, sender).items() <= usage.items()
+
+
+def test_queues_are_what_tc_shows(agent: Node) -> None:
+    """After a burst that exceeds the limit, so that not all figures are 0."""
+    burst = f"{shlex.join([sys.executable, '-c', SEND])} {WORLD_ADDRESS} 9 300 30000; echo ready; sleep 1000"
+    container = agent.launch("burst", "sh", "-c", burst)
+    await_ready(container)
+    namespace = agent.namespace(container)
+
+    def shown() -> list[dict[str, Any]]:
+        return list(json.loads(agent.bed.run(namespace, "tc", "-s", "-j", "qdisc", "show", "dev", NIC).stdout))
+
+    until(lambda: all(queue["qlen"] == 0 for queue in shown()), "end of the queue")
+    entries = agent.statistics("burst")["net_traffic_control_statistics"]
+    kinds = {"bw_limit": "htb", "bloat_reduction": "fq_codel"}
+    queues = {queue["kind"]: queue for queue in shown()}
+    for entry in entries:
+        queue = queues[kinds[entry["id"]]]
+        for name in TRAFFIC_CONTROL - {"ratebps", "ratepps"}:
+            assert entry[name] == queue[name], f"{entry['id']}.{name}"
+    htb = entries[0]
+    assert htb["packets"] > 2000, "fragments"
+    assert htb["bytes"] > 2000 * 1400
+    assert htb["overlimits"] > 0
+
+
+# CPUs and memory
+
+
+def test_cpu_time_and_throttling_are_the_cgroups(agent: Node) -> None:
+    container = agent.launch("burner", sys.executable, "-c", BURN, cpus=0.3)
+
+    def used() -> dict[str, float]:
+        if V2:
+            stat = numbers(agent, container, "", "cpu.stat")
+            return {
+                "cpus_user_time_secs": stat["user_usec"] / 1e6,
+                "cpus_system_time_secs": stat["system_usec"] / 1e6,
+                "cpus_nr_periods": stat["nr_periods"],
+                "cpus_nr_throttled": stat["nr_throttled"],
+                "cpus_throttled_time_secs": stat["throttled_usec"] / 1e6,
+            }
+        time = numbers(agent, container, "cpuacct/cpuacct.stat", "")
+        bandwidth = numbers(agent, container, "cpu/cpu.stat", "")
+        return {
+            "cpus_user_time_secs": time["user"] / TICKS_PER_SEC,
+            "cpus_system_time_secs": time["system"] / TICKS_PER_SEC,
+            "cpus_nr_periods": bandwidth["nr_periods"],
+            "cpus_nr_throttled": bandwidth["nr_throttled"],
+            "cpus_throttled_time_secs": bandwidth["throttled_time"] / 1e9,
+        }
+
+    until(lambda: used()["cpus_user_time_secs"] > 0.3 and used()["cpus_nr_throttled"] > 3, "throttled work")
+    before, usage, after = used(), agent.statistics("burner"), used()
+    for name in before:
+        assert before[name] <= usage[name] <= after[name], name
+    assert usage["cpus_limit"] == 0.3
+    assert usage["cpus_throttled_time_secs"] > 0
+
+
+def test_memory_is_the_cgroups(agent: Node) -> None:
+    write = "with open('file', 'wb') as f: f.write(bytes(5 << 20)); f.flush(); os.fsync(f.fileno())\n"
+    program = HOLD.replace("print", f"{write}print")
+    container = agent.launch("holder", sys.executable, "-c", program, mem=64 * MB)
+    await_ready(container)
+    usage = agent.statistics("holder")
+    stat = numbers(agent, container, "memory/memory.stat", "memory.stat")
+    names = {"anon": "anon", "file": "file", "mapped_file": "file_mapped"}
+    if not V2:
+        names = {"anon": "total_rss", "file": "total_cache", "mapped_file": "total_mapped_file"}
+    for name, cgroups_name in names.items():
+        assert usage[f"mem_{name}_bytes"] == pytest.approx(stat[cgroups_name], abs=MB)
+    total = numbers(agent, container, "memory/memory.usage_in_bytes", "memory.current")[""]
+    assert usage["mem_total_bytes"] == pytest.approx(total, abs=MB)
+    assert 20 * MB <= usage["mem_anon_bytes"] < 40 * MB
+    assert 4 * MB <= usage["mem_file_bytes"] < 40 * MB
+    assert usage["mem_rss_bytes"] == usage["mem_anon_bytes"]
+    assert usage["mem_cache_bytes"] == usage["mem_file_bytes"]
+    limit = numbers(agent, container, "memory/memory.limit_in_bytes", "memory.max")[""]
+    assert usage["mem_limit_bytes"] == limit == 64 * MB
+
+
+def test_pressure_counters_grow_under_pressure(agent: Node) -> None:
+    greedy = f"{sys.executable} -c \"block = b'x' * (200 << 20)\""
+    container = agent.launch(
+        "hungry", "sh", "-c", f"echo ready; while ! [ -e go ]; do sleep 0.05; done; {greedy}; sleep 1000", mem=32 * MB
+    )
+    await_ready(container)
+    counters = [f"mem_{level}_pressure_counter" for level in ("low", "medium", "critical")]
+    usage = agent.statistics("hungry")
+    assert [usage[name] for name in counters] == [0, 0, 0]
+    Path(container["sandbox"], "go").touch()
+    until(lambda: agent.statistics("hungry")[counters[-1]], "critical pressure")
+    usage = agent.statistics("hungry")
+    assert usage[counters[0]] >= usage[counters[1]] >= usage[counters[2]] > 0
+
+
+def test_posix_isolators_measure_the_process_tree() -> None:
+    with testbed() as bed, node(bed, "--isolation=posix/cpu,posix/mem,network/port_mapping") as agent:
+        holder, burner = (shlex.join([sys.executable, "-c", program]) for program in (HOLD, BURN))
+        children = f"{holder} & exec {burner}"
+        container = agent.launch("tree", "sh", "-c", children)
+        await_ready(container)
+
+        def ticks() -> tuple[int, int]:
+            lines = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in inside(container))
+            user, system = zip(*((int(fields[11]), int(fields[12])) for fields in lines), strict=True)
+            return sum(user), sum(system)
+
+        until(lambda: ticks()[0] > 0.5 * TICKS_PER_SEC, "work")
+        before, usage, after = ticks(), agent.statistics("tree"), ticks()
+        assert before[0] <= round(usage["cpus_user_time_secs"] * TICKS_PER_SEC) <= after[0]
+        assert before[1] <= round(usage["cpus_system_time_secs"] * TICKS_PER_SEC) <= after[1]
+        status = [Path(f"/proc/{pid}/status").read_text() for pid in inside(container)]
+        resident = sum(int(kilobytes) << 10 for text in status for kilobytes in re.findall(r"VmRSS:\s+(\d+)", text))
+        assert usage["mem_rss_bytes"] == pytest.approx(resident, abs=2 * MB)
+        assert usage["mem_rss_bytes"] > 20 * MB
+        assert "mem_total_bytes" not in usage
+        assert "cpus_nr_periods" not in usage
+        assert usage["net_rx_packets"] == 0
+
+
+def inside(container: dict[str, Any]) -> list[int]:
+    """All processes of a container, by its PID namespace."""
+    namespace = os.readlink(f"/proc/{container['pid']}/ns/pid")
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(process / "ns/pid") == namespace:
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_an_isolator_that_fails_costs_only_its_own_fields(agent: Node) -> None:
+    container = agent.launch("cut", cpus=1.0)
+    whole = agent.statistics("cut")
+    namespace = agent.namespace(container)
+    agent.bed.run(namespace, "ip", "link", "delete", NIC)
+    rest = agent.statistics("cut")
+    assert rest.keys() == {name for name in whole if not name.startswith("net_")}
+    skipped = f"Skipping resource statistic for container {container['id']} because: .*No such device"
+    assert re.search(skipped, agent.log)
+
+
+# The endpoints
+
+
+def test_statistics_under_all_their_names(agent: Node) -> None:
+    agent.launch("web")
+    for prefix in ("", "/slave(1)", "/slave%281%29"):
+        for path in ("/monitor/statistics", "/monitor/statistics/", "/monitor/statistics.json", "/containers"):
+            answer = ask(agent, prefix + path)
+            assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json"), prefix + path
+            (element,) = json.loads(answer.body)
+            assert element["executor_id"] == "web"
+
+
+def test_jsonp(agent: Node) -> None:
+    answer = ask(agent, "/monitor/statistics?jsonp=cb")
+    assert (answer.status, answer.headers["Content-Type"].partition(";")[0]) == (200, "text/javascript")
+    assert answer.text == "cb([])"
+
+
+def test_gzip_where_asked_for_and_worth_it(agent: Node) -> None:
+    small = ask(agent, "/monitor/statistics", Accept_Encoding="gzip")
+    assert (small.headers.get("Content-Encoding"), small.text) == (None, "[]")
+    agent.launch("a")
+    agent.launch("b")
+    answer = ask(agent, "/monitor/statistics", Accept_Encoding="gzip")
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert [each["executor_id"] for each in json.loads(gzip.decompress(answer.body))] == ["a", "b"]
+    assert "Content-Encoding" not in ask(agent, "/monitor/statistics").headers
+
+
+def test_flags_version_and_health(agent: Node) -> None:
+    flags = json.loads(ask(agent, "/slave(1)/flags").text)["flags"]
+    assert flags["resources"] == "ports:[31000-32000];ephemeral_ports:[32768-57344]"
+    assert flags["egress_rate_limit_per_container"] == "37500KB"
+    assert flags["cgroups_enable_cfs"] == "true"
+    assert "eth0_name" not in flags, "unset"
+    assert all(isinstance(value, str) for value in flags.values())
+    version = json.loads(ask(agent, "/version").text)
+    assert version["version"] == "1.11.0"
+    health = ask(agent, "/slave(1)/health")
+    assert (health.status, health.body) == (200, b"")
+
+
+def test_metrics_are_doubles_that_follow_the_containers(agent: Node) -> None:
+    text = ask(agent, "/metrics/snapshot").text
+    empty = json.loads(text)
+    assert text == json.dumps(empty, sort_keys=True, separators=(",", ":"))
+    assert {type(value) for value in empty.values()} == {float}
+    assert empty["slave/executors_running"] == 0
+    assert empty["port_mapping/ephemeral_blocks_total"] == empty["port_mapping/ephemeral_blocks_free"] == 24
+    # A port below every slice: refused, and counted.
+    program = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.bind(('', 2000))\n"
+    send = f"for _ in range(7): s.sendto(b'x', ('{WORLD_ADDRESS}', 9))\nprint('ready', flush=True)\n"
+    container = agent.launch("c", sys.executable, "-c", program + send + "import time\ntime.sleep(1000)")
+    await_ready(container)
+    metrics = json.loads(ask(agent, "/metrics/snapshot").text)
+    assert metrics["slave/executors_running"] == 1
+    assert metrics["port_mapping/ephemeral_blocks_free"] == 23
+    assert metrics["port_mapping/drops/foreign_port"] == 7
+    assert metrics["slave/uptime_secs"] > empty["slave/uptime_secs"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/no/such", "/monitor", "/slave(1)/monitor", "/slave(2)/monitor/statistics", "/files/browse?path=/"]
+)
+def test_unknown_paths(agent: Node, path: str) -> None:
+    answer = ask(agent, path)
+    assert (answer.status, answer.headers["Content-Type"], answer.text) == (
+        404,
+        "text/plain; charset=utf-8",
+        "404 Not Found.",
+    )
+
+
+def test_tcp_only_reads_and_shows_no_sandbox(agent: Node) -> None:
+    container = agent.launch("secretive", "sh", "-c", "echo ready confidential; sleep 1000")
+    await_ready(container)
+    base = "/portslice/v1/containers"
+    for path in (base, f"{base}/secretive", f"{base}/secretive/stdout", f"{base}/{container['id']}/stderr"):
+        answer = ask(agent, path)
+        assert answer.status == 403
+        assert "Unix socket" in answer.text
+        assert "confidential" not in answer.text
+    assert ask(agent, f"{base}/secretive/kill", "POST").status == 403
+    for method in ("POST", "PUT", "DELETE"):
+        assert ask(agent, base, method).status in (403, 405)
+        assert ask(agent, "/monitor/statistics", method).status == 405
+    for path in ("/monitor/statistics", "/containers", "/flags"):
+        assert "confidential" not in ask(agent, path).text
+    assert [each["name"] for each in agent.client.containers() if each["state"] == "running"] == ["secretive"]
