@@ -163,7 +163,7 @@ def test_a_command_in_the_foreground_survives_restarts(agent: Node) -> None:
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as run:  # fmt: skip
         try:
-            (container,) = until(lambda: living(agent), "the container")
+            (container,) = until(lambda: [c for c in living(agent) if c["state"] == "running"], "the container")
             await_output(container, "before")
             restart(agent, "stop")
             restart(agent, "crash")

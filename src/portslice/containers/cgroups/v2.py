@@ -40,7 +40,8 @@ class CgroupsV2(Membership):
         self._probe([self._tree] if controllers else [])
 
     def create(self, container_id: str, controllers: Set[str]) -> None:
-        self._enable(controllers)
+        if controllers:
+            self._enable(controllers)
         self._create(container_id)
 
     def set_cpu(self, container_id: str, cpus: float, quota: bool) -> None:
