@@ -169,7 +169,7 @@ def test_listening_sockets(bed: Testbed) -> None:
         shown = bed.run(bed.host, "sh", "-c", command).stdout
         assert "31005" in shown
         assert "40000" in shown
-        assert "python" in shown
+        assert f"pid={os.getpid()}," in shown
     assert examine(bed)["listening sockets"].status is Status.OK
 
 
