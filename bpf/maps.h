@@ -45,12 +45,15 @@ struct drops {
 struct slot {
 	__u32 ifindex;      /* host end of the container's veth; 0: the slot is free */
 	__u32 priority;     /* skb->priority on the NIC: class id of the container's flow, or 0 */
+	__u32 shaped;       /* not 0: what it receives passes the queues of the host end */
+	__u32 unused;
 };
 
 struct config {
 	__u32 nic, loopback;/* interface indexes on the host */
 	__u8 loopback_mac[6];
-	__u8 unused[2];
+	__u8 container_mac[6]; /* of the NIC inside every container */
+	__u32 container_mtu;   /* likewise */
 };
 
 struct {

@@ -17,13 +17,23 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL"; /* the socket look-ups are offered to GPL-compatible programs only */
 
-/* Into the container, past the host end's queues, as if its own NIC had received it. */
+/* Into the container: past the host end's queues, as if its own NIC had received it, or through them if there is a
+ * limit to keep. A whole datagram longer than the NIC inside may receive (from the host's loopback, whose MTU is larger)
+ * would be lost on the veth, so it goes past them. */
 static __always_inline int deliver(struct __sk_buff *skb, __u32 slot)
 {
+	__u32 zero = 0;
 	struct slot *container = slot_of(slot);
+	struct config *host = bpf_map_lookup_elem(&config, &zero);
 
-	if (!container || !container->ifindex)
+	if (!container || !container->ifindex || !host)
 		return TC_ACT_UNSPEC;
+	if (container->shaped && (skb->gso_segs > 1 || skb->len <= host->container_mtu + ETH_HLEN)) {
+		/* The veth looks at the address anew: a frame of another NIC or a loopback carries a different one. */
+		if (bpf_skb_store_bytes(skb, 0, host->container_mac, sizeof(host->container_mac), 0))
+			return TC_ACT_SHOT;
+		return bpf_redirect(container->ifindex, 0);
+	}
 	/* A frame from a loopback carries no MAC address and would count as somebody else's. */
 	if (skb->pkt_type != PACKET_HOST)
 		bpf_skb_change_type(skb, PACKET_HOST);

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from portslice.network import bpf, namespaces
-from portslice.network.dataplane import HOST, OBJECT, DataPlane, HostLinks
+from portslice.network.dataplane import HOST, OBJECT, DataPlane, HostLinks, Slot
 from portslice.network.host import routes
 from portslice.ports import PortSet
 from tests.kernel import peer
@@ -43,6 +43,7 @@ PRIORITY = 0x10001
 NIC_MAC = bytes.fromhex("020000000001")
 # No loopback has such an address: it shows that the program wrote it.
 LOOPBACK_MAC = bytes.fromhex("02000000000a")
+CONTAINER_MAC, CONTAINER_MTU = bytes.fromhex("02000000000b"), 1500
 DATAGRAM_SIZE = 24  # struct datagram in bpf/fragments.h
 LATER = 185  # fragment offset in units of 8 bytes
 # A later fragment's payload where the first one has its ports
@@ -159,7 +160,7 @@ def loaded(home: Path) -> Iterator[Laboratory]:
     plane = DataPlane(home.parent / "pins", priority=1)
     try:
         programs = bpf.Object(OBJECT, plane.pins)
-        plane.configure(HostLinks(NIC, 1, LOOPBACK_MAC))
+        plane.configure(HostLinks(NIC, 1, LOOPBACK_MAC, CONTAINER_MAC, CONTAINER_MTU))
         plane.set_local_addresses([IPv4Address(HOST_ADDRESS)], [IPv4Address(SUBNET_BROADCAST)])
         yield Laboratory(plane, programs, home)
         programs.close()
@@ -171,7 +172,7 @@ def loaded(home: Path) -> Iterator[Laboratory]:
 def laboratory(loaded: Laboratory) -> Iterator[Laboratory]:
     """The data plane with its slots, and no memory of other tests."""
     for slot, link, ports in ((ONE, ONE_LINK, "31000-31009"), (TWO, TWO_LINK, "31010-31019")):
-        loaded.plane.open_slot(slot, link, PRIORITY if slot == ONE else 0)
+        loaded.plane.open_slot(slot, Slot(link, PRIORITY if slot == ONE else 0))
         loaded.plane.give(PortSet.parse(ports), slot)
     yield loaded
     for slot in (ONE, TWO):
@@ -384,6 +385,15 @@ def test_fragments_of_containers_are_not_confused(laboratory: Laboratory) -> Non
     later = replace(OUT_LATER, destination=HOST_ADDRESS)
     assert laboratory.run("container_egress", later, ONE_LINK).mac == LOOPBACK_MAC
     assert laboratory.run("container_egress", later, TWO_LINK).mac == NIC_MAC
+
+
+def test_a_limit_on_what_comes_in_leads_through_the_queues(laboratory: Laboratory) -> None:
+    """The host end takes only what is addressed to the container's NIC, and no whole datagram above its MTU."""
+    laboratory.plane.open_slot(ONE, Slot(ONE_LINK, PRIORITY, shaped=True))
+    assert laboratory.run("host_ingress", IN, NIC) == Outcome(REDIRECT, CONTAINER_MAC, 0)
+    assert laboratory.run("host_loopback", LOCAL, 1) == Outcome(REDIRECT, CONTAINER_MAC, 0)
+    long = replace(LOCAL, payload=bytes(1600))
+    assert laboratory.run("host_loopback", long, 1) == Outcome(REDIRECT, bytes(6), 0)
 
 
 def test_a_link_without_a_slot_leads_nowhere(laboratory: Laboratory) -> None:

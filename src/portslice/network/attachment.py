@@ -17,7 +17,8 @@ class Attachment:
     :param link: name of the host end of its veth pair.
     :param ephemeral: block from which the kernel chooses ports.
     :param ports: assigned ports (Mesos' `ports` resource).
-    :param egress: limit in bytes per second.
+    :param egress: limit of what it sends.
+    :param ingress: limit of what it receives.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Attachment:
     ephemeral: PortRange
     ports: PortSet
     egress: Rate | None
+    ingress: Rate | None = None
 
     @property
     def slice(self) -> PortSet:

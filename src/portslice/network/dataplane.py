@@ -36,7 +36,8 @@ REASONS = (
 )
 
 _OWN, _BROADCAST = b"\1", b"\2"  # enum address_kind in bpf/maps.h
-_CONFIG = struct.Struct("=II6s2x")
+_CONFIG = struct.Struct("=II6s6sI")
+_SLOT_WORDS = 4  # struct slot: ifindex, priority, shaped, unused
 _REASONS_MAX = 16
 _SAMPLE = struct.Struct("=Q4s4sHHB3x")
 _DROPS_SIZE = _REASONS_MAX * (8 + _SAMPLE.size)
@@ -61,6 +62,21 @@ class HostLinks:
     nic: int
     loopback: int
     loopback_mac: bytes
+    container_mac: bytes
+    container_mtu: int
+
+
+class Slot(NamedTuple):
+    """Where a slot leads.
+
+    :param ifindex: host end of the container's veth.
+    :param priority: skb->priority of its packets on the NIC (tc class id of its flow), or 0.
+    :param shaped: what it receives passes the queues of the host end.
+    """
+
+    ifindex: int
+    priority: int = 0
+    shaped: bool = False
 
 
 class DataPlane:
@@ -78,13 +94,15 @@ class DataPlane:
         self.priority = priority
         self._object = bpf.Object(OBJECT, pins)
         self._owners = self._object.memory("port_owner", 65536 * 8).cast("Q")
-        self._slots = self._object.memory("slots", SLOTS * 8).cast("I")
+        self._slots = self._object.memory("slots", SLOTS * 4 * _SLOT_WORDS).cast("I")
         self._drops = self._object.memory("drops", SLOTS * _DROPS_SIZE)
         self._config = self._object.memory("config", _CONFIG.size)
 
     def configure(self, links: HostLinks) -> None:
         """Tell the programs the host's interfaces."""
-        self._config[:] = _CONFIG.pack(links.nic, links.loopback, links.loopback_mac)
+        self._config[:] = _CONFIG.pack(
+            links.nic, links.loopback, links.loopback_mac, links.container_mac, links.container_mtu
+        )
 
     def set_local_addresses(self, own: Iterable[IPv4Address], broadcast: Iterable[IPv4Address]) -> None:
         """Tell the programs the host's addresses; additions first, so that none is missing meanwhile.
@@ -100,15 +118,18 @@ class DataPlane:
 
     # Slots
 
-    def open_slot(self, slot: int, ifindex: int, priority: int) -> None:
-        """Let a slot lead to the veth `ifindex`; its packets carry `priority` on the NIC (tc class id, 0: none)."""
-        self._slots[2 * slot + 1] = priority
-        self._slots[2 * slot] = ifindex
-        bpf.update(self._object.map("slot_by_ifindex"), struct.pack("=I", ifindex), struct.pack("=I", slot))
+    def open_slot(self, slot: int, entry: Slot) -> None:
+        """Let a slot lead to a container; its ports are given apart."""
+        at = _SLOT_WORDS * slot
+        # The link last: from then on the slot is open.
+        self._slots[at + 1], self._slots[at + 2] = entry.priority, entry.shaped
+        self._slots[at] = entry.ifindex
+        bpf.update(self._object.map("slot_by_ifindex"), struct.pack("=I", entry.ifindex), struct.pack("=I", slot))
 
-    def slot(self, slot: int) -> tuple[int, int]:
-        """(interface index, priority); (0, 0) if the slot is free."""
-        return self._slots[2 * slot], self._slots[2 * slot + 1]
+    def slot(self, slot: int) -> Slot | None:
+        """Where a slot leads; None if it is free."""
+        ifindex, priority, shaped, _ = self._slots[_SLOT_WORDS * slot : _SLOT_WORDS * (slot + 1)]
+        return Slot(ifindex, priority, bool(shaped)) if ifindex else None
 
     def close_slot(self, slot: int) -> None:
         """Take the slot's ports and way back; its drop counters start anew with the next container."""
@@ -116,9 +137,10 @@ class DataPlane:
         table = self._object.map("slot_by_ifindex")
         for key in bpf.keys(table, 4):
             (ifindex,) = struct.unpack("=I", key)
-            if ifindex == self._slots[2 * slot]:
+            if ifindex == self._slots[_SLOT_WORDS * slot]:
                 bpf.delete(table, key)
-        self._slots[2 * slot] = self._slots[2 * slot + 1] = 0
+        for word in range(_SLOT_WORDS):
+            self._slots[_SLOT_WORDS * slot + word] = 0
         self._drops[slot * _DROPS_SIZE : (slot + 1) * _DROPS_SIZE] = bytes(_DROPS_SIZE)
 
     # Ports

@@ -191,7 +191,15 @@ def prepare(host: Host, plane: DataPlane, fair_queue: FairQueue | None) -> None:
 
     :raises NetworkError: with Mesos' words for what failed.
     """
-    plane.configure(HostLinks(host.nic_index, host.loopback_index, host.loopback_mac))
+    plane.configure(
+        HostLinks(
+            host.nic_index,
+            host.loopback_index,
+            host.loopback_mac,
+            container_mac=bytes.fromhex(host.mac.replace(":", "")),
+            container_mtu=host.mtu,
+        )
+    )
     plane.set_local_addresses(*addresses())
     if fair_queue is not None:
         _install_fair_queue(host, fair_queue)

@@ -223,7 +223,7 @@ class PortMapping(BaseIsolator):
                 log.warning("Removing the orphaned network namespace '%s'", path)
                 namespaces.remove(path)
         for slot in set(range(1, SLOTS)) - self._used_slots:
-            if self._plane.slot(slot) != (0, 0):
+            if self._plane.slot(slot) is not None:
                 self._plane.close_slot(slot)
 
     def _attachment(self, container: Container, network: Network) -> Attachment:

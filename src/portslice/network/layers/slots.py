@@ -1,8 +1,9 @@
 """The slot: from here on the container's ports lead to it."""
 
 from portslice.errors import NetworkError
+from portslice.network import dataplane
 from portslice.network.attachment import Attachment
-from portslice.network.dataplane import DataPlane
+from portslice.network.dataplane import HOST, DataPlane
 from portslice.network.host import FairQueue
 from portslice.network.layers.link import link_index
 
@@ -20,15 +21,17 @@ class Slot:
         index = link_index(attachment.link)
         if index is None:
             raise NetworkError(f"The link {attachment.link} does not exist")
-        self._plane.open_slot(attachment.slot, index, self._priority(attachment))
+        self._plane.open_slot(attachment.slot, self._entry(attachment, index))
         self._plane.give(attachment.slice, attachment.slot)
+        # What it owned beside these, if it is re-applied: the ports that stay are never without their owner.
+        self._plane.give(self._plane.ports(attachment.slot) - attachment.slice, HOST)
 
     def verify(self, attachment: Attachment) -> list[str]:
         problems = []
-        expected = link_index(attachment.link), self._priority(attachment)
+        expected = self._entry(attachment, link_index(attachment.link) or 0)
         present = self._plane.slot(attachment.slot)
         if present != expected:
-            problems.append(f"slot {attachment.slot} is (link, flow) {present}, not {expected}")
+            problems.append(f"slot {attachment.slot} leads to {present}, not to {expected}")
         ports = self._plane.ports(attachment.slot)
         if ports != attachment.slice:
             problems.append(f"slot {attachment.slot} owns the ports {ports}, not {attachment.slice}")
@@ -37,5 +40,6 @@ class Slot:
     def revert(self, attachment: Attachment) -> None:
         self._plane.close_slot(attachment.slot)
 
-    def _priority(self, attachment: Attachment) -> int:
-        return self._fair_queue.priority(attachment.slot) if self._fair_queue else 0
+    def _entry(self, attachment: Attachment, ifindex: int) -> dataplane.Slot:
+        priority = self._fair_queue.priority(attachment.slot) if self._fair_queue else 0
+        return dataplane.Slot(ifindex, priority, shaped=attachment.ingress is not None)
