@@ -110,9 +110,21 @@ class AgentFlags:
         False, parse=boolean, help="Refuse what Mesos would refuse although it works here: blocks of no power of two."
     )
     eth0_name: str | None = flag(
-        None, parse=text, help="The public network interface; that of the default route if unset."
+        None,
+        parse=text,
+        help="The public network interface; that of the default route if unset. Several, separated by commas: the "
+        "containers have the addresses of all, and the name, MAC address and MTU of the first.",
     )
     lo_name: str | None = flag(None, parse=text, help="The loopback network interface; found out if unset.")
+    ipv6: bool = flag(
+        True, parse=boolean, help="Containers have the host's IPv6 addresses, too. `--no-ipv6`: IPv4 only, as in Mesos."
+    )
+    host_loopback: bool = flag(
+        True,
+        parse=boolean,
+        help="Containers reach services on the host's loopback (127.0.0.0/8, ::1), as in Mesos. `--no-host_loopback`: "
+        "only each other's ports, and the host itself begins conversations.",
+    )
     egress_rate_limit_per_container: Bytes | None = flag(
         None,
         parse=bytes_,

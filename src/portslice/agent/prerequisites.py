@@ -153,14 +153,15 @@ def _interfaces(flags: AgentFlags) -> Iterator[Check]:
     from portslice.network import host
 
     try:
-        nic, loopback = host.interfaces(flags.eth0_name, flags.lo_name)
+        nics, loopback = host.interfaces(flags.eth0_name, flags.lo_name)
     except PortsliceError as error:
         remedy = "--lo_name=lo" if "loopback" in str(error) else "ip route add default via GATEWAY, or --eth0_name=NIC"
         yield Check("public interface", Status.WRONG, str(error), remedy)
         return
-    yield Check("public interface", detail=f"{nic}; the loopback is {loopback}")
+    nic = nics[0]
+    yield Check("public interface", detail=f"{', '.join(nics)}; the loopback is {loopback}")
     try:
-        shared = host.discover(nic, loopback)
+        shared = host.discover(flags.eth0_name, flags.lo_name)
         yield Check("address and gateway", detail=f"{shared.address} via {shared.gateway}")
     except PortsliceError as error:
         what = "address add ADDRESS/LENGTH" if "IP network" in str(error) else "route add default via GATEWAY"

@@ -97,6 +97,8 @@ class Agent:
         """Inside the block the end of every container is seen to."""
         for container in self.containerizer.living():
             self._watch(container)
+        if self.port_mapping is not None:
+            self._start(self._follow(self.port_mapping.addresses.changes.fileno()))
         try:
             yield
         finally:
@@ -136,6 +138,11 @@ class Agent:
         except TimeoutError:
             log.info("Container %s did not end on SIGTERM: killing it", container.id)
             self.containerizer.signal(container, signal.SIGKILL)
+
+    async def _follow(self, descriptor: int) -> None:
+        while True:
+            await _readable(descriptor)
+            await asyncio.to_thread(self.containerizer.follow)
 
     def _watch(self, container: Container) -> None:
         self._watched[container.id] = asyncio.Event()

@@ -155,11 +155,13 @@ def port_mapping(flags: AgentFlags) -> _Maker:
         if not check.ok:
             raise StartupError(f"{check.name}: {check.detail}. Remedy: {check.remedy}")
     ports, ephemeral = port_spaces(flags)
-    nic, loopback = host.interfaces(flags.eth0_name, flags.lo_name)
-    log.info("Using %s as the public interface", nic)
+    nics, loopback = host.interfaces(flags.eth0_name, flags.lo_name)
+    log.info("Using %s as the public interface", ", ".join(nics))
     log.info("Using %s as the loopback interface", loopback)
-    check_rates(flags, host.link_speed(nic))
-    shared = host.discover(nic, loopback)
+    check_rates(flags, host.link_speed(nics[0]))
+    shared = host.discover(flags.eth0_name, flags.lo_name, ipv6=flags.ipv6, host_loopback=flags.host_loopback)
+    if flags.ipv6 and not shared.ipv6:
+        log.info("Containers have no IPv6, since the host has it switched off")
     parent = flow_parent(flags) if flags.egress_unique_flow_per_container else None
     with_fq_codel = kernel.has_fq_codel()
     if parent is not None and not with_fq_codel:

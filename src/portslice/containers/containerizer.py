@@ -263,6 +263,12 @@ class Containerizer:
             else:
                 self.reap(container.id)
 
+    def follow(self) -> None:
+        """Let the containers have what has changed on the host."""
+        with self._lock:
+            for isolator in self._isolators:
+                isolator.follow(self.living())
+
     def close(self, *, release: bool) -> None:
         """Let go of everything; with `release` the host is to be as before the first container."""
         with self._lock:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from portslice.errors import NetworkError
+from portslice.network.addresses import HostAddresses
 from portslice.network.attachment import Attachment
 from portslice.network.dataplane import DataPlane
 from portslice.network.host import FairQueue, Host
@@ -26,16 +27,24 @@ class Stack:
         self._layers = tuple(layers)
 
     @classmethod
-    def of(cls, host: Host, plane: DataPlane, fair_queue: FairQueue | None, *, with_fq_codel: bool) -> "Stack":
+    def of(
+        cls,
+        host: Host,
+        addresses: HostAddresses,
+        plane: DataPlane,
+        fair_queue: FairQueue | None,
+        *,
+        with_fq_codel: bool,
+    ) -> "Stack":
         """The stack as it stands on a host."""
         return cls(
             (
                 Namespace(),
                 Link(host),
-                Addresses(host),
+                Addresses(host, addresses),
                 Sysctls(host),
                 Slot(plane, fair_queue),
-                Programs(plane),
+                Programs(host, plane),
                 Egress(host, with_fq_codel=with_fq_codel),
             )
         )

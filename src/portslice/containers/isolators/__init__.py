@@ -49,6 +49,9 @@ class Isolator(Protocol):
     def recover(self, containers: Iterable[Container]) -> None:
         """Take up the containers on record that still live; remove what is marked ours and on nobody's record."""
 
+    def follow(self, containers: Iterable[Container]) -> None:
+        """What the living containers share with the host may have changed there: let them have it."""
+
     def close(self, *, release: bool) -> None:
         """The agent stops; with `release`, no container is left and the host is to be as it was."""
 
@@ -68,5 +71,7 @@ class BaseIsolator:
         return []
 
     def recover(self, containers: Iterable[Container]) -> None: ...
+
+    def follow(self, containers: Iterable[Container]) -> None: ...
 
     def close(self, *, release: bool) -> None: ...

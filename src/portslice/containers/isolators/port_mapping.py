@@ -15,9 +15,11 @@ from portslice.containers.isolators import BaseIsolator, Launch, Statistics
 from portslice.errors import ConflictError, NoPortsError
 from portslice.network import host as shared_host
 from portslice.network import namespaces
+from portslice.network.addresses import HostAddresses
 from portslice.network.attachment import Attachment
 from portslice.network.dataplane import CONTAINER_NIC_INDEX, REASONS, SLOTS, DataPlane
-from portslice.network.host import FairQueue, Host, routes
+from portslice.network.host import FairQueue, Host
+from portslice.network.iproute import routes
 from portslice.network.layers.link import GROUP
 from portslice.network.qdiscs import htb
 from portslice.network.rtnetlink import Queue, Rtnetlink
@@ -67,12 +69,15 @@ class PortMapping(BaseIsolator):
         self._host = host
         self._options = options
         self._plane = DataPlane(options.runtime_directory / "bpf", options.priority)
+        self.addresses = HostAddresses(host.nics.values(), ipv6=host.ipv6)
         try:
-            shared_host.prepare(host, self._plane, options.fair_queue)
+            shared_host.prepare(host, self._plane, self.addresses, options.fair_queue)
         except Exception:
             self._let_go(release=self._plane.is_new)
             raise
-        self._stack = Stack.of(host, self._plane, options.fair_queue, with_fq_codel=options.with_fq_codel)
+        self._stack = Stack.of(
+            host, self.addresses, self._plane, options.fair_queue, with_fq_codel=options.with_fq_codel
+        )
         self._blocks = BlockAllocator(options.ephemeral, options.block)
         self._used_ports = PortSet()
         self._used_slots = {0}
@@ -195,7 +200,19 @@ class PortMapping(BaseIsolator):
         self._sockets.clear()
         self._let_go(release=release)
 
+    def follow(self, containers: Iterable[Container]) -> None:
+        """The programs and the containers get the addresses that the host has now."""
+        self.addresses.drain()
+        if not self.addresses.refresh():
+            return
+        log.info("The host's addresses are now %s", ", ".join(map(str, self.addresses.shared)))
+        self._plane.set_host_addresses(self.addresses.own, self.addresses.broadcast)
+        for container in containers:
+            if container.network is not None:
+                self._repair(self._attachment(container, container.network))
+
     def _let_go(self, *, release: bool) -> None:
+        self.addresses.close()
         if release:
             shared_host.release(self._host, self._plane, self._options.fair_queue)
         self._plane.close(remove=release)

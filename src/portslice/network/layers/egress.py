@@ -10,7 +10,8 @@ from contextlib import suppress
 from portslice.network import namespaces
 from portslice.network.attachment import Attachment
 from portslice.network.dataplane import CONTAINER_NIC_INDEX
-from portslice.network.host import Host, routes
+from portslice.network.host import Host
+from portslice.network.iproute import routes
 from portslice.network.layers.link import link_index
 from portslice.network.qdiscs import fq_codel, htb
 from portslice.network.rtnetlink import Rtnetlink
