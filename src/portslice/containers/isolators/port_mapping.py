@@ -3,7 +3,9 @@
 `allocate` is bookkeeping over pure values: a free slot, an ephemeral block, the assigned ports. `prepare` attaches the
 container's network, `cleanup` detaches it; what an attachment is made of is the network floor's business.
 
-A port that a socket of the host holds is not given out (portslice.network.sockets).
+The host's own sockets are kept away from the containers' ports on both sides: the kernel no longer chooses such a port
+for one (portslice.network.reserved), and one that asked for it by number is found before the port is given out
+(portslice.network.sockets).
 """
 
 import logging
@@ -16,7 +18,7 @@ from portslice.containers.container import Container, Network, Request, State
 from portslice.containers.isolators import BaseIsolator, Launch, Statistics
 from portslice.errors import ConflictError, NetworkError, NoPortsError
 from portslice.network import host as shared_host
-from portslice.network import namespaces, sockets
+from portslice.network import namespaces, reserved, sockets
 from portslice.network.attachment import Attachment
 from portslice.network.dataplane import CONTAINER_NIC_INDEX, REASONS, SLOTS, DataPlane
 from portslice.network.host import FairQueue, Host, routes
@@ -75,8 +77,10 @@ class PortMapping(BaseIsolator):
         self._host = host
         self._options = options
         self._plane = DataPlane(options.runtime_directory / "bpf", options.priority)
+        self._reservation = options.runtime_directory / "reserved_ports.json"
         try:
             shared_host.prepare(host, self._plane, options.fair_queue)
+            reserved.reserve(options.managed, self._reservation)
         except Exception:
             self._let_go(release=self._plane.is_new)
             raise
@@ -228,6 +232,10 @@ class PortMapping(BaseIsolator):
     def _let_go(self, *, release: bool) -> None:
         if release:
             shared_host.release(self._host, self._plane, self._options.fair_queue)
+            try:
+                reserved.release(self._reservation)
+            except NetworkError as error:
+                log.error("%s", error)
         self._plane.close(remove=release)
 
     def _repair(self, attachment: Attachment) -> None:
