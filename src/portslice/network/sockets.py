@@ -31,7 +31,7 @@ _STATES = 0xFFFFFFFF & ~(1 << _TIME_WAIT)
 _STREAMS = {"tcp": socket.IPPROTO_TCP}
 _DATAGRAMS = {"udp": socket.IPPROTO_UDP, "udplite": socket.IPPROTO_UDPLITE}
 _SCTP = {"sctp": socket.IPPROTO_SCTP}
-_SHOWN = 8
+SHOWN = 8
 
 
 class HostSocket(NamedTuple):
@@ -71,14 +71,14 @@ def describe(sockets: Collection[HostSocket]) -> str:
     inodes: dict[str, set[int]] = {}
     for found in sockets:
         inodes.setdefault(str(found), set()).add(found.inode)
-    shown = dict(list(inodes.items())[:_SHOWN])
+    shown = dict(list(inodes.items())[:SHOWN])
     holders = _processes({inode for each in shown.values() for inode in each} - {0})
     texts = []
     for name, owned in shown.items():
         processes = sorted({process for inode in owned for process in holders.get(inode, ())})
         texts.append(name + (f" ({', '.join(processes[:2])})" if processes else ""))
-    if len(inodes) > _SHOWN:
-        texts.append(f"and {len(inodes) - _SHOWN} more")
+    if len(inodes) > SHOWN:
+        texts.append(f"and {len(inodes) - SHOWN} more")
     return ", ".join(texts)
 
 
