@@ -20,7 +20,7 @@ from portslice.errors import ConflictError, NetworkError, NoPortsError
 from portslice.network import host as shared_host
 from portslice.network import namespaces, reserved, sockets
 from portslice.network.attachment import Attachment
-from portslice.network.dataplane import CONTAINER_NIC_INDEX, REASONS, SLOTS, DataPlane
+from portslice.network.dataplane import CONTAINER_NIC_INDEX, HOST, REASONS, SLOTS, DataPlane
 from portslice.network.host import FairQueue, Host, routes
 from portslice.network.layers.link import GROUP
 from portslice.network.qdiscs import htb
@@ -170,24 +170,26 @@ class PortMapping(BaseIsolator):
                 for name, parent in (("bw_limit", 0xFFFFFFFF), ("bloat_reduction", htb.CLASS))
                 if parent in queues
             ]
+        # Beyond Mesos: what was refused, and the port that the container last tried to use without owning it.
+        statistics["net_drops"] = self._plane.drops(network.slot)
+        for sample in self._plane.drop_samples(network.slot):
+            if sample.reason == "foreign_port":
+                statistics["net_last_foreign_port"] = sample.source_port
         return statistics
 
-    def drops(self, container: Container) -> dict[str, Any]:
-        """Packets refused by reason, and the last one of each."""
-        if container.network is None or container.state is State.EXITED:
+    def drops(self, container: Container | None) -> dict[str, Any]:
+        """Packets refused by reason, and the last one of each; None: those that concern no container."""
+        if container is not None and (container.network is None or container.state is State.EXITED):
             return {"counts": {}, "samples": []}
-        slot = container.network.slot
+        slot = container.network.slot if container is not None and container.network is not None else HOST
         samples = [sample._asdict() for sample in self._plane.drop_samples(slot)]
         return {"counts": self._plane.drops(slot), "samples": samples}
 
-    def host_drops(self) -> dict[str, int]:
-        """Packets refused that concern no container."""
-        return self._plane.drops(0)
-
     def metrics(self, containers: Iterable[Container]) -> dict[str, float]:
         """Values of /metrics/snapshot: blocks and refused packets."""
-        drops = [self._plane.drops(container.network.slot) for container in containers if container.network]
-        by_reason = {reason: sum(each.get(reason, 0) for each in [*drops, self.host_drops()]) for reason in REASONS}
+        slots = [HOST, *(container.network.slot for container in containers if container.network)]
+        drops = [self._plane.drops(slot) for slot in slots]
+        by_reason = {reason: sum(each.get(reason, 0) for each in drops) for reason in REASONS}
         return {
             "port_mapping/ephemeral_blocks_total": self._blocks.capacity,
             "port_mapping/ephemeral_blocks_free": self._blocks.available,
