@@ -1,5 +1,6 @@
 """The containers' ports are reserved on the host: the kernel never chooses one, and others' reservations stay."""
 
+import fcntl
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -116,6 +117,22 @@ def test_agents_at_once(host: Path, tmp_path: Path) -> None:
         each.join()
     assert sorted(finished) == [3, 4]
     assert text() == "80"
+
+
+def test_whoever_keeps_the_lock_stops_nobody_for_long(
+    host: Path, record: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Any user can take it."""
+    monkeypatch.setattr(reserved, "_PATIENCE_SECS", 0.05)
+    with host.open() as namespace:
+        fcntl.flock(namespace, fcntl.LOCK_EX)
+        reserved.reserve(PortSet.parse("31000"), record)
+        assert text() == "31000"
+        assert "keeps the network namespace's file locked" in caplog.text
+    caplog.clear()
+    reserved.release(record)
+    assert text() == ""
+    assert not caplog.records
 
 
 # What the kernel makes of it

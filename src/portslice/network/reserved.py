@@ -7,12 +7,15 @@ outlives it. Taken back is what the file has, and nothing else.
 
 The file is written before the list grows and after it has shrunk, so that a crash in between leaves no port reserved
 that nobody would take back. It counts only for the boot and the network namespace that it was written in. The list has
-no lock of its own; the file of the namespace, which is the same for all that are in it, serves as one.
+no lock of its own; the file of the namespace, which is the same for all that are in it, serves as one. Any user may
+lock it, so patience has an end: what it guards against is two agents in the same millisecond.
 """
 
 import fcntl
 import json
+import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +24,11 @@ from portslice.errors import NetworkError, PortsliceError
 from portslice.network import sysctl
 from portslice.ports import PortSet
 
+log = logging.getLogger(__name__)
+
 _PARAMETER = "ipv4/ip_local_reserved_ports"
 _NAMESPACE = Path("/proc/thread-self/ns/net")
+_PATIENCE_SECS = 5.0
 
 
 def reserve(ports: PortSet, record: Path) -> None:
@@ -67,8 +73,17 @@ def _set(ports: PortSet) -> None:
 
 @contextmanager
 def _locked() -> Iterator[None]:
+    deadline = time.monotonic() + _PATIENCE_SECS
     with _NAMESPACE.open() as namespace:
-        fcntl.flock(namespace, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(namespace, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    log.warning("A process keeps the network namespace's file locked; its lock is passed over")
+                    break
+                time.sleep(0.005)
         yield
 
 
