@@ -16,7 +16,8 @@ from portslice.agent import mounts, startup
 from portslice.agent.flags import AgentFlags
 from portslice.containers import cgroups, launcher
 from portslice.containers.cgroups.v2 import CgroupsV2
-from portslice.errors import PortsliceError
+from portslice.errors import NetworkError, PortsliceError
+from portslice.network import sockets
 from portslice.network.probe import Check, Kernel, Status
 from portslice.ports import BlockAllocator, PortRange, PortSet
 
@@ -28,8 +29,6 @@ _AS_ROOT = "sudo portslice doctor"
 # that masquerading prefers.
 _CUSTOMARY = PortSet((PortRange(32768, 61000),))
 _ENOUGH_PORTS = 1024
-
-_TCP_LISTEN, _UDP_UNCONNECTED = "0A", "07"  # include/net/tcp_states.h
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,7 @@ def _ports(flags: AgentFlags) -> Iterator[Check]:
     except PortsliceError as error:
         fitting = 1 << max(min(1024, len(ephemeral)).bit_length() - 1, 4)
         yield Check("ephemeral blocks", Status.WRONG, str(error), f"--ephemeral_ports_per_container={fitting}")
-    yield _listeners(assigned | ephemeral)
+    yield _host_sockets(assigned | ephemeral)
 
 
 def host_range(ranges: Ranges) -> Check:
@@ -240,27 +239,18 @@ def _room(taken: PortSet) -> PortRange | None:
     return max(everywhere.ranges, key=len, default=None)
 
 
-def _listeners(slices: PortSet) -> Check:
-    """Sockets of the host that wait on a containers' port: whoever gets the port takes their packets away."""
-    found = sorted({(port, protocol) for protocol, port in _bound_sockets() if port in slices})
+def _host_sockets(slices: PortSet) -> Check:
+    """Sockets of the host on the containers' ports: no container gets such a port while they last."""
+    name = "host's sockets"
+    try:
+        found = sockets.held(slices)
+    except NetworkError as error:
+        return Check(name, Status.WARNING, str(error), "modprobe -a tcp_diag udp_diag")
     if not found:
-        return Check("listening sockets")
-    names = ", ".join(f"{protocol} {port}" for port, protocol in found[:8]) + (", …" if len(found) > 8 else "")
-    ports = " or ".join(f"sport = :{port}" for port in sorted({port for port, _ in found[:8]}))
-    detail = f"the host listens on ports of the containers: {names}"
-    return Check("listening sockets", Status.WARNING, detail, f"stop what this shows: ss -lntup '{ports}'")
-
-
-def _bound_sockets() -> Iterator[tuple[str, int]]:
-    for protocol, state in (("tcp", _TCP_LISTEN), ("udp", _UDP_UNCONNECTED)):
-        for family in ("", "6"):
-            try:
-                lines = Path(f"/proc/self/net/{protocol}{family}").read_text().splitlines()[1:]
-            except OSError:
-                continue  # no IPv6
-            for _, local, _, status, *_ in map(str.split, lines):
-                if status == state:
-                    yield protocol, int(local.rpartition(":")[2], 16)
+        return Check(name)
+    ports = " or ".join(f"sport = :{port}" for port in sorted({each.port for each in found})[: sockets.SHOWN])
+    detail = f"the host holds ports of the containers: {sockets.describe(found)}"
+    return Check(name, Status.WARNING, detail, f"stop what this shows: ss -antup '{ports}'")
 
 
 # Other agents

@@ -24,6 +24,7 @@ _COMMANDS = {
     "run": "run a command in a container",
     "ps": "list containers",
     "stats": "show a container's statistics",
+    "drops": "show which packets were refused, and why",
     "kill": "end containers",
     "doctor": "check what the host needs, and say how to mend it",
     "plan": "show how many containers fit and which block each gets",

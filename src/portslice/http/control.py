@@ -4,6 +4,7 @@
     GET    /portslice/v1/containers                  all containers, ended ones too
     GET    /portslice/v1/containers/NAME             one of them, by name or id
     GET    /portslice/v1/containers/NAME/statistics  its ResourceStatistics, drops by reason, and identity
+    GET    /portslice/v1/drops                       refused packets of all, or ?container=NAME, by reason, and the last
     POST   /portslice/v1/containers/NAME/kill        {"signal": "SIGTERM"}
     GET    /portslice/v1/containers/NAME/wait        answers when it has ended
     GET    /portslice/v1/containers/NAME/stdout      (or stderr) ?offset=N: from there to the end of the container
@@ -98,6 +99,7 @@ class Control:
             web.get(base, self.list),
             web.get(base + "/{name}", self.show),
             web.get(base + "/{name}/statistics", self.statistics),
+            web.get("/portslice/v1/drops", self.drops),
             web.post(base + "/{name}/kill", self.kill),
             web.get(base + "/{name}/wait", self.wait),
             web.get(base + "/{name}/{stream:stdout|stderr}", self.output),
@@ -130,19 +132,25 @@ class Control:
         return web.json_response(container_json(self._find(request)))
 
     async def statistics(self, request: web.Request) -> web.Response:
-        container = self._find(request)
-        if container.state is not State.RUNNING:
-            raise NotFoundError(f"The container '{container.name}' is not running")
+        container = self._running(request.match_info["name"])
         for usage in await self._agent.snapshots.take():
             if usage.container.id == container.id:
                 drops = self._agent.port_mapping.drops(container) if self._agent.port_mapping else None
                 return web.json_response({**usage.containers_json(), "drops": drops})
         raise NotFoundError(f"The container '{container.name}' has just ended")
 
+    async def drops(self, request: web.Request) -> web.Response:
+        """One object a container (null: the host) and reason; by name, and what was refused most comes first."""
+        isolator = self._agent.port_mapping
+        if isolator is None:
+            raise NotFoundError("The agent runs without network/port_mapping, which alone refuses packets")
+        name = request.query.get("container")
+        living = sorted(self._agent.containerizer.living(), key=lambda container: container.name)
+        containers = [None, *living] if name is None else [self._running(name)]
+        return web.json_response([each for one in containers for each in _refused(one, isolator.drops(one))])
+
     async def kill(self, request: web.Request) -> web.Response:
-        container = self._find(request)
-        if container.state is not State.RUNNING:
-            raise NotFoundError(f"The container '{container.name}' is not running")
+        container = self._running(request.match_info["name"])
         name = _member(await _body(request), "signal", str, "SIGTERM")
         try:
             number = signal.Signals[name]
@@ -180,6 +188,22 @@ class Control:
 
     def _find(self, request: web.Request) -> Container:
         return self._agent.containerizer.find(request.match_info["name"])
+
+    def _running(self, name: str) -> Container:
+        container = self._agent.containerizer.find(name)
+        if container.state is not State.RUNNING:
+            raise NotFoundError(f"The container '{container.name}' is not running")
+        return container
+
+
+def _refused(container: Container | None, drops: dict[str, Any]) -> list[dict[str, Any]]:
+    whose = {"container": container.name if container else None, "id": container.id if container else None}
+    refused = []
+    for sample in drops["samples"]:
+        reason = sample["reason"]
+        last = {name: value for name, value in sample.items() if name != "reason"}
+        refused.append({**whose, "reason": reason, "packets": drops["counts"].get(reason, 0), "last": last})
+    return sorted(refused, key=lambda each: (-each["packets"], each["reason"]))
 
 
 def _open(path: Path) -> int | None:

@@ -2,6 +2,10 @@
 
 `allocate` is bookkeeping over pure values: a free slot, an ephemeral block, the assigned ports. `prepare` attaches the
 container's network, `cleanup` detaches it; what an attachment is made of is the network floor's business.
+
+The host's own sockets are kept away from the containers' ports on both sides: the kernel no longer chooses such a port
+for one (portslice.network.reserved), and one that asked for it by number is found before the port is given out
+(portslice.network.sockets).
 """
 
 import logging
@@ -12,19 +16,20 @@ from typing import Any
 
 from portslice.containers.container import Container, Network, Request, State
 from portslice.containers.isolators import BaseIsolator, Launch, Statistics
-from portslice.errors import ConflictError, NoPortsError
+from portslice.errors import ConflictError, NetworkError, NoPortsError
 from portslice.network import host as shared_host
-from portslice.network import namespaces
+from portslice.network import namespaces, reserved, sockets
 from portslice.network.addresses import HostAddresses
 from portslice.network.attachment import Attachment
-from portslice.network.dataplane import CONTAINER_NIC_INDEX, REASONS, SLOTS, DataPlane
+from portslice.network.dataplane import CONTAINER_NIC_INDEX, HOST, REASONS, SLOTS, DataPlane
 from portslice.network.host import FairQueue, Host
 from portslice.network.iproute import routes
 from portslice.network.layers.link import GROUP
 from portslice.network.qdiscs import htb
 from portslice.network.rtnetlink import Queue, Rtnetlink
+from portslice.network.sockets import HostSocket
 from portslice.network.stack import Stack
-from portslice.ports import BlockAllocator, PortSet, choose_ports
+from portslice.ports import BlockAllocator, PortRange, PortSet, choose_ports
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +56,11 @@ class Options:
     with_fq_codel: bool
 
     @property
+    def managed(self) -> PortSet:
+        """All ports that containers may get."""
+        return self.ports | self.ephemeral
+
+    @property
     def priority(self) -> int:
         """Of our filters: another agent on the host takes another one."""
         return 1 + int(self.tag, 16) % 0xBFFF
@@ -69,9 +79,11 @@ class PortMapping(BaseIsolator):
         self._host = host
         self._options = options
         self._plane = DataPlane(options.runtime_directory / "bpf", options.priority)
+        self._reservation = options.runtime_directory / "reserved_ports.json"
         self.addresses = HostAddresses(host.nics.values(), ipv6=host.ipv6)
         try:
             shared_host.prepare(host, self._plane, self.addresses, options.fair_queue)
+            reserved.reserve(options.managed, self._reservation)
         except Exception:
             self._let_go(release=self._plane.is_new)
             raise
@@ -82,10 +94,14 @@ class PortMapping(BaseIsolator):
         self._used_ports = PortSet()
         self._used_slots = {0}
         self._sockets: dict[str, Rtnetlink] = {}
+        if waiting := [each for each in _host_sockets(options.managed) if each.waits]:
+            log.warning("The host listens on ports of the containers: %s", sockets.describe(waiting))
 
     def allocate(self, container: Container, request: Request) -> Container:
+        held = _host_sockets(self._options.managed)
+        held_ports = sockets.ports_of(held)
         if isinstance(request.ports, int):
-            ports = choose_ports(self._options.ports - self._used_ports, request.ports)
+            ports = choose_ports(self._options.ports - self._used_ports - held_ports, request.ports)
         else:
             ports = request.ports
             if not ports.issubset(self._options.ports):
@@ -94,17 +110,32 @@ class PortMapping(BaseIsolator):
                 )
             if taken := ports & self._used_ports:
                 raise ConflictError(f"The ports {taken} belong to another container")
+            if taken := ports & held_ports:
+                raise ConflictError(f"The ports {taken} are held by sockets of the host: {_holders(held, taken)}")
         slot = next((slot for slot in range(1, SLOTS) if slot not in self._used_slots), None)
         if slot is None:
             raise NoPortsError(f"All {SLOTS - 1} slots are in use")
-        try:
-            block = self._blocks.allocate()
-        except NoPortsError as error:
-            raise NoPortsError(f"Failed to allocate ephemeral ports: {error}") from error
+        block = self._allocate_block(held)
         network = Network(slot=slot, ephemeral=block, ports=ports, egress=self._options.egress)
         self._used_ports |= ports
         self._used_slots.add(slot)
         return container.changed(network=network)
+
+    def _allocate_block(self, held: list[HostSocket]) -> PortRange:
+        """The lowest free block on which the host has no socket."""
+        free = list(self._blocks.free_blocks())
+        try:
+            block = self._blocks.allocate(avoid=sockets.ports_of(held))
+        except NoPortsError as error:
+            text = f"Failed to allocate ephemeral ports: {error}"
+            if free:
+                text += f": sockets of the host hold ports of every free block: {_holders(held, PortSet(free))}"
+            raise NoPortsError(text) from error
+        if skipped := PortSet(each for each in free if each.begin < block.begin):
+            log.warning(
+                "Skipped the ephemeral ports %s: sockets of the host hold some: %s", skipped, _holders(held, skipped)
+            )
+        return block
 
     def prepare(self, container: Container) -> Launch:
         if container.network is None:
@@ -144,24 +175,26 @@ class PortMapping(BaseIsolator):
                 for name, parent in (("bw_limit", 0xFFFFFFFF), ("bloat_reduction", htb.CLASS))
                 if parent in queues
             ]
+        # Beyond Mesos: what was refused, and the port that the container last tried to use without owning it.
+        statistics["net_drops"] = self._plane.drops(network.slot)
+        for sample in self._plane.drop_samples(network.slot):
+            if sample.reason == "foreign_port":
+                statistics["net_last_foreign_port"] = sample.source_port
         return statistics
 
-    def drops(self, container: Container) -> dict[str, Any]:
-        """Packets refused by reason, and the last one of each."""
-        if container.network is None or container.state is State.EXITED:
+    def drops(self, container: Container | None) -> dict[str, Any]:
+        """Packets refused by reason, and the last one of each; None: those that concern no container."""
+        if container is not None and (container.network is None or container.state is State.EXITED):
             return {"counts": {}, "samples": []}
-        slot = container.network.slot
+        slot = container.network.slot if container is not None and container.network is not None else HOST
         samples = [sample._asdict() for sample in self._plane.drop_samples(slot)]
         return {"counts": self._plane.drops(slot), "samples": samples}
 
-    def host_drops(self) -> dict[str, int]:
-        """Packets refused that concern no container."""
-        return self._plane.drops(0)
-
     def metrics(self, containers: Iterable[Container]) -> dict[str, float]:
         """Values of /metrics/snapshot: blocks and refused packets."""
-        drops = [self._plane.drops(container.network.slot) for container in containers if container.network]
-        by_reason = {reason: sum(each.get(reason, 0) for each in [*drops, self.host_drops()]) for reason in REASONS}
+        slots = [HOST, *(container.network.slot for container in containers if container.network)]
+        drops = [self._plane.drops(slot) for slot in slots]
+        by_reason = {reason: sum(each.get(reason, 0) for each in drops) for reason in REASONS}
         return {
             "port_mapping/ephemeral_blocks_total": self._blocks.capacity,
             "port_mapping/ephemeral_blocks_free": self._blocks.available,
@@ -189,8 +222,11 @@ class PortMapping(BaseIsolator):
             self._used_ports |= container.network.ports
             self._used_slots.add(container.network.slot)
             attachments.append(self._attachment(container, container.network))
+        held = _host_sockets(self._options.managed)
         for attachment in attachments:
             self._repair(attachment)
+            if clashes := _holders(held, attachment.slice):
+                log.warning("Sockets of the host hold ports of container %s: %s", attachment.id, clashes)
         self._collect_garbage(attachments)
         log.info("Network isolator recovery complete")
 
@@ -215,6 +251,10 @@ class PortMapping(BaseIsolator):
         self.addresses.close()
         if release:
             shared_host.release(self._host, self._plane, self._options.fair_queue)
+            try:
+                reserved.release(self._reservation)
+            except NetworkError as error:
+                log.error("%s", error)
         self._plane.close(remove=release)
 
     def _repair(self, attachment: Attachment) -> None:
@@ -259,6 +299,20 @@ class PortMapping(BaseIsolator):
 
     def _link(self, slot: str) -> str:
         return f"ps{self._options.tag}-{slot}"
+
+
+def _host_sockets(ports: PortSet) -> list[HostSocket]:
+    """The host's sockets on these ports; none, and a warning, if the kernel does not list them."""
+    try:
+        return sockets.held(ports)
+    except NetworkError as error:
+        log.warning("Ports are given out without a look at the host's sockets: %s", error)
+        return []
+
+
+def _holders(held: list[HostSocket], ports: PortSet) -> str:
+    """Those of the sockets that hold one of these ports, in words."""
+    return sockets.describe([each for each in held if each.port in ports])
 
 
 def _traffic_control(name: str, queue: Queue) -> Statistics:
