@@ -87,11 +87,16 @@ def far(shared_node: Node) -> Iterator[Path]:
         namespaces.remove(namespace)
 
 
+@pytest.fixture(scope="module")
+def containers(shared_node: Node, far: Path) -> tuple[Path, Path]:
+    """The namespaces of "one" and "two"."""
+    one = shared_node.namespace(shared_node.launch("one", ports="31000-31009"))
+    return one, shared_node.namespace(shared_node.launch("two", ports="31010-31019"))
+
+
 @pytest.fixture(params=["IPv4", "IPv6"])
-def ground(agent: Node, far: Path, request: pytest.FixtureRequest) -> Ground:
-    one = agent.namespace(agent.launch("one", ports="31000-31009"))
-    two = agent.namespace(agent.launch("two", ports="31010-31019"))
-    return Ground(agent, one, two, request.param == "IPv6")
+def ground(shared_node: Node, containers: tuple[Path, Path], request: pytest.FixtureRequest) -> Ground:
+    return Ground(shared_node, *containers, request.param == "IPv6")
 
 
 # Refused ports: the error comes at once
@@ -138,9 +143,10 @@ def test_path_mtu_is_discovered_by_who_sent(ground: Ground, far: Path) -> None:
 
 
 def test_path_mtu_of_datagrams(ground: Ground, far: Path) -> None:
+    """Told to two, which did not know so far."""
     with (
         peer.listen(far, "udp", ("::" if ground.six else "", UNOWNED)) as server,
-        peer.open_socket(ground.one, "udp", connect=(ground.far, UNOWNED)) as client,
+        peer.open_socket(ground.two, "udp", connect=(ground.far, UNOWNED)) as client,
     ):
         level, option = _discover(ground.six)
         client.setsockopt(level, option, PMTUDISC_DO)
