@@ -20,7 +20,7 @@ from portslice.errors import PortsliceError
 from portslice.network.probe import Check, Kernel, Status
 from portslice.ports import BlockAllocator, PortRange, PortSet
 
-_PACKAGES = {"tini": "tini", "mount": "mount", "sh": "dash", **dict.fromkeys(("env", "mkdir", "mv"), "coreutils")}
+_PACKAGES = {"tini": "tini", "mount": "mount", "sh": "dash", **dict.fromkeys(launcher.COREUTILS, "coreutils")}
 
 _AS_ROOT = "sudo portslice doctor"
 
