@@ -148,16 +148,33 @@ def test_a_command_that_is_not_executable(launch: Launch) -> None:
     assert "Permission denied" in container.file("stderr")
 
 
-def test_a_cgroup_that_does_not_exist(launch: Launch) -> None:
-    container = launch("true", join_files=(Path("/sys/fs/cgroup/no/such/cgroup.procs"),))
-    assert container.status() not in (0, None)
-    assert "/sys/fs/cgroup/no/such/cgroup.procs" in container.file("stderr")
+def test_a_cgroup_that_does_not_exist_is_refused(launch: Launch, spec: LaunchSpec) -> None:
+    with pytest.raises(ContainerError, match=r"(?s)Failed to launch container c: .*/sys/fs/cgroup/no/such/cgroup.proc"):
+        launch("true", join_files=(Path("/sys/fs/cgroup/no/such/cgroup.procs"),))
+    assert spec.record.exit_status not in (0, None)
 
 
 def test_a_namespace_that_does_not_exist_is_refused(launch: Launch, spec: LaunchSpec) -> None:
     with pytest.raises(ContainerError, match=r"(?s)Failed to launch container c: nsenter: .*/no/such/netns"):
         launch("true", netns=Path("/no/such/netns"))
     assert spec.record.exit_status == 1
+
+
+def test_a_user_namespace_that_cannot_be_is_refused(launch: Launch, spec: LaunchSpec) -> None:
+    with pytest.raises(ContainerError, match=r"Failed to launch container c: .*init.sh: .*echo: I/O error"):
+        launch("true", first_id=2**32 - 2)
+    assert spec.record.init is not None
+    assert not spec.record.init.alive()
+
+
+def test_system_v_memory_is_its_own(launch: Launch) -> None:
+    made = subprocess.run(["ipcmk", "--shmem", "4096"], capture_output=True, text=True, check=True).stdout.split()[-1]
+    try:
+        container = launch("sh", "-c", f"ipcs --shmems | grep -c 0x; ipcrm --shmem-id {made}")
+        assert container.status() != 0
+        assert container.file("stdout") == "0\n"
+    finally:
+        subprocess.run(["ipcrm", "--shmem-id", made], check=True)
 
 
 def test_a_container_is_launched_once(launch: Launch) -> None:

@@ -6,13 +6,11 @@ How the launcher covers files and mounts is tested in test_launcher; this is the
 """
 
 import json
-import os
-import pickle
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from portslice.cli.client import Client
 from portslice.demo.node import Node, node
 from portslice.demo.testbed import NIC, Testbed, testbed
 from portslice.errors import PortsliceError
+from tests.kernel.users import as_user
 from tests.kernel.waiting import until
 
 MB = 1 << 20
@@ -258,29 +257,6 @@ def test_tcp_cannot_launch_from_the_host_or_from_inside(agent: Node) -> None:
 
 
 # Who may
-
-
-def as_user(uid: int, gid: int, work: Callable[[], Any]) -> Any:
-    """Do something as another user, who need not be able to read this program's files; its result or exception."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setgroups([])
-            os.setresgid(gid, gid, gid)
-            os.setresuid(uid, uid, uid)
-            result = work()
-        except BaseException as error:
-            result = error
-        os.write(write, pickle.dumps(result))
-        os._exit(0)
-    os.close(write)
-    with open(read, "rb") as pipe:
-        result = pickle.load(pipe)
-    os.waitpid(pid, 0)
-    if isinstance(result, BaseException):
-        raise result
-    return result
 
 
 def test_members_of_the_group_run_containers_as_themselves(agent: Node) -> None:

@@ -21,7 +21,7 @@ from portslice.network import sockets
 from portslice.network.probe import Check, Kernel, Status
 from portslice.ports import BlockAllocator, PortRange, PortSet
 
-_PACKAGES = {"tini": "tini", "mount": "mount", "sh": "dash", **dict.fromkeys(("env", "mkdir", "mv"), "coreutils")}
+_PACKAGES = {"tini": "tini", "mount": "mount", "sh": "dash", **dict.fromkeys(launcher.COREUTILS, "coreutils")}
 
 _AS_ROOT = "sudo portslice doctor"
 

@@ -1,6 +1,7 @@
 """`portslice run`."""
 
 import argparse
+import grp
 import json
 import pwd
 import signal
@@ -19,6 +20,7 @@ from portslice.units import Bytes
 T = TypeVar("T")
 
 _RECONNECT_SECS = 60.0
+_LAST_ID = 2**32 - 2  # the next one means "none"
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _EPILOG = """\
 The command's output and exit status are passed on; -d leaves it running instead. It reads nothing from the terminal.
@@ -29,6 +31,7 @@ examples:
   portslice run -- python3 -c 'print("hello")'
   portslice run --name web --cpus 0.5 --mem 64MB --ports 1 -- sh -c 'exec python3 -m http.server $PORT0'
   portslice run --name game -d --ports 31000-31004 -- ./server --port 31000
+  portslice run --userns --read-only -- ./not-to-be-trusted
 
 exit status: the command's; 128+n if signal n ended it; 1 if it could not be started."""
 
@@ -45,7 +48,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-e", "--env", type=_variable, action="append", default=[], metavar="NAME=VALUE", help="environment variable"
     )
     parser.add_argument(
-        "--user", type=_user, help="user to run as, name or number (default: you; another one: root only)"
+        "--user",
+        type=_user,
+        metavar="USER[:GROUP]",
+        help="user and group to run as, names or numbers (default: you; others: root only)",
+    )
+    parser.add_argument(
+        "--userns", action="store_true", help="user namespace: its users, root too, own nothing on the host"
+    )
+    parser.add_argument(
+        "--read-only",
+        action="store_true",
+        help="file system read-only, but for the container's directory and a private /tmp",
+    )
+    parser.add_argument(
+        "--device", action="append", default=[], metavar="PATH",
+        help="show a device of the host's, e.g. /dev/nvidia0 (default: only null, random, tty and the like)",
     )
     parser.add_argument("-d", "--detach", action="store_true", help="do not wait; print the container's name")
     parser.add_argument("argv", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -64,6 +82,9 @@ def main(options: argparse.Namespace) -> int:
         "mem": options.mem,
         "ports": options.ports,
         "environment": dict(options.env),
+        "user_namespace": options.userns,
+        "read_only": options.read_only,
+        "devices": options.device,
     }
     if options.user is not None:
         request["uid"], request["gid"] = options.user
@@ -168,13 +189,29 @@ def _variable(text: str) -> tuple[str, str]:
 
 def _user(text: str) -> tuple[int, int]:
     """(uid, gid)"""
+    user, colon, group = text.partition(":")
+    uid, gid = _uid(user)
+    return uid, _gid(group) if colon else gid
+
+
+def _uid(text: str) -> tuple[int, int]:
+    """uid, and gid by default"""
     try:
         entry = pwd.getpwuid(int(text)) if text.isdecimal() else pwd.getpwnam(text)
     except (KeyError, OverflowError):
-        if text.isdecimal() and int(text) < 2**32 - 1:
+        if text.isdecimal() and int(text) <= _LAST_ID:
             return int(text), int(text)
         raise argparse.ArgumentTypeError(f"there is no user '{text}'") from None
     return entry.pw_uid, entry.pw_gid
+
+
+def _gid(text: str) -> int:
+    if text.isdecimal() and int(text) <= _LAST_ID:
+        return int(text)
+    try:
+        return grp.getgrnam(text).gr_gid
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"there is no group '{text}'") from None
 
 
 def _cpus(text: str) -> float:

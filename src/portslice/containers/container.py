@@ -24,6 +24,9 @@ class Request:
     """What somebody wants to run.
 
     :param ports: assigned ports by number, or how many.
+    :param user_namespace: uid and gid are not the host's but those of a user namespace, which own nothing outside.
+    :param read_only: the file system, but for the sandbox and a private /tmp.
+    :param devices: of the host's, below /dev, to be seen besides the usual ones.
     """
 
     command: tuple[str, ...]
@@ -34,6 +37,9 @@ class Request:
     mem: int | None = None
     ports: PortSet | int = 0
     environment: dict[str, str] = field(default_factory=dict)
+    user_namespace: bool = False
+    read_only: bool = False
+    devices: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class Container:
     :param id: Mesos' container id, also the name of its cgroups.
     :param cpus: share of CPUs asked for; None: not limited.
     :param mem: bytes of memory asked for; None: not limited.
+    :param first_id: the host's uid and gid for 0 inside, in a user namespace; None: uid and gid are the host's.
     :param init: its first process; killing it ends all the others.
     :param supervisor: the process that writes the exit status when init has ended, and then ends.
     :param exit_status: 0-255, 128 + n after signal n; None while it runs, or if it was lost.
@@ -90,6 +97,9 @@ class Container:
     cpus: float | None = None
     mem: int | None = None
     network: Network | None = None
+    first_id: int | None = None
+    read_only: bool = False
+    devices: tuple[Path, ...] = ()
     state: State = State.PREPARING
     init: ProcessHandle | None = None
     supervisor: ProcessHandle | None = None
@@ -114,7 +124,8 @@ class Container:
 
     def to_json(self) -> dict[str, Any]:
         network = self.network.to_json() if self.network else None
-        return {**asdict(self), "sandbox": str(self.sandbox), "network": network}
+        paths = {"sandbox": str(self.sandbox), "devices": [str(path) for path in self.devices]}
+        return {**asdict(self), **paths, "network": network}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
@@ -124,6 +135,7 @@ class Container:
                 "command": tuple(data["command"]),
                 "sandbox": Path(data["sandbox"]),
                 "network": Network.from_json(data["network"]) if data["network"] else None,
+                "devices": tuple(Path(path) for path in data.get("devices", ())),
                 "init": ProcessHandle(**data["init"]) if data["init"] else None,
                 "supervisor": ProcessHandle(**data["supervisor"]) if data["supervisor"] else None,
                 "state": State(data["state"]),

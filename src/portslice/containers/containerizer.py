@@ -21,7 +21,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from portslice.containers import launcher
+from portslice.containers import id_range, launcher
 from portslice.containers.container import Container, Request, State
 from portslice.containers.isolators import Isolator, Launch, Statistics
 from portslice.containers.journal import Journal
@@ -140,12 +140,16 @@ class Containerizer:
                 environment=request.environment,
                 cpus=request.cpus,
                 mem=request.mem,
+                read_only=request.read_only,
+                devices=tuple(_checked_device(path) for path in request.devices),
             )
             try:
                 for isolator in self._isolators:
                     container = isolator.allocate(container, request)
                 if request.ports and container.network is None:
                     raise ContainerError("Ports are given out by the isolator network/port_mapping: see --isolation")
+                if request.user_namespace:
+                    container = container.changed(first_id=_first_id(container))
                 self._journal.write(container)
             except Exception:
                 self._cleanup(container)  # what was promised so far
@@ -157,9 +161,9 @@ class Containerizer:
         with self._lock:
             launches = [isolator.prepare(container) for isolator in self._isolators]
         container.sandbox.mkdir(parents=True)
-        os.chown(container.sandbox, container.uid, container.gid)
-        container.sandbox.chmod(0o750)
         spec = self._spec(container, launches)
+        os.chown(container.sandbox, spec.host_uid, spec.host_gid)
+        container.sandbox.chmod(0o750)
         supervisor = launcher.launch(spec)
         container = self._change(container, init=spec.record.init, supervisor=supervisor, state=State.RUNNING)
         with self._lock:
@@ -168,7 +172,8 @@ class Containerizer:
         return container
 
     def _spec(self, container: Container, launches: list[Launch]) -> launcher.LaunchSpec:
-        environment = {"PATH": _PATH, **_home(container.uid), "MESOS_SANDBOX": str(container.sandbox)}
+        home = _home(container.uid) if container.first_id is None else {"HOME": str(container.sandbox)}
+        environment = {"PATH": _PATH, **home, "MESOS_SANDBOX": str(container.sandbox)}
         environment |= {"MESOS_CONTAINER_ID": container.id, "MESOS_EXECUTOR_ID": container.name}
         for launch in launches:
             environment |= launch.environment
@@ -184,6 +189,9 @@ class Containerizer:
             runtime_directory=self._directories.runtime,
             work_directory=self._directories.work,
             hidden_files=self._directories.hidden,
+            first_id=container.first_id,
+            read_only=container.read_only,
+            devices=container.devices,
         )
 
     # Ending
@@ -284,6 +292,23 @@ def _checked_name(name: str) -> str:
     if name in (".", "..") or len(name) > 242 or any(c in "/\\" or c.isspace() or not c.isprintable() for c in name):
         raise ParseError(f"The name '{name}' contains invalid characters")
     return name
+
+
+def _checked_device(path: Path) -> Path:
+    """Only what is a device, and only below /dev: its path is looked up with root's rights."""
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to("/dev") or not (real.is_char_device() or real.is_block_device()):
+        raise ParseError(f"'{path}' is no device below /dev")
+    return real
+
+
+def _first_id(container: Container) -> int:
+    if container.network is None:
+        raise ContainerError("A user namespace's ids follow from the ports: it needs the isolator network/port_mapping")
+    for kind, number in (("uid", container.uid), ("gid", container.gid)):
+        if number >= id_range.SIZE:
+            raise ParseError(f"A user namespace has the ids 0-{id_range.SIZE - 1}: not the {kind} {number}")
+    return id_range.first_id(container.network.ephemeral)
 
 
 def _home(uid: int) -> dict[str, str]:

@@ -7,16 +7,17 @@ which a person can read and repeat. Each tool becomes, or starts, the next one:
     supervise.sh   stays; writes the exit status
     setpriv        lets the rest die with the supervisor: no container runs unsupervised
     nsenter        enters the container's network namespace
-    unshare        makes the mount namespace, and a PID namespace for its children
+    unshare        makes the mount and IPC namespaces, and a PID namespace for its children
     sh             stays, as the parent outside (unshare --fork would do, but turns an end by SIGKILL into status 1)
     setpriv        lets the container die with that one
     init.sh        first process inside; joins the cgroups, covers what is not the container's
+    nsenter        enters the user namespace, if there is to be one
     setpriv        becomes the user, without capabilities
     tini           stays; does what is process 1's: hands signals on to the command's process group, reaps orphans
 
 No Python stays, and nothing of it is a child of the agent, which may end at any time: the container's ``Record`` has
 all that the next one needs. A command that cannot be started has its message in the sandbox's ``stderr`` and an exit
-status, like one that fails.
+status, like one that fails; a container whose walls cannot be built was not launched.
 
 The supervisors are in the agent's own cgroup: a service manager must stop the agent alone (systemd:
 ``KillMode=process``), else it ends the containers, too.
@@ -27,6 +28,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -40,11 +42,17 @@ from portslice.errors import ConflictError, ContainerError
 
 _SUPERVISE = Path(__file__).with_name("supervise.sh")
 _INIT = Path(__file__).with_name("init.sh")
+_READ_ONLY = Path(__file__).with_name("read_only.py")
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where the tools are looked for: neither the agent's search path nor the container's."""
 
-_PROGRAMS = ("env", "mkdir", "mount", "mv", "nsenter", "setpriv", "setsid", "sh", "tini", "unshare")
+COREUTILS = ("cp", "env", "ln", "mkdir", "mkfifo", "mv")
+"""Those of the programs that a launch needs which come with coreutils."""
+
+_PROGRAMS = (*COREUTILS, "mount", "nsenter", "setpriv", "setsid", "sh", "tini", "unshare")
+
+_SCRATCH = Path("/tmp")
 
 _PATIENCE_SECS = 30.0
 
@@ -61,6 +69,10 @@ class LaunchSpec:
     :param work_directory: the agent's; hidden from the container but for its sandbox.
     :param hidden_files: to be hidden as well. One that the host makes anew later shows (as a socket does that the
         agent makes when it starts again), so a directory of the agent's is the better place.
+    :param first_id: uid and gid of the host that 0 is inside, in a user namespace of 65,536 ids; `uid` and `gid` are
+        those inside. None: the host's users.
+    :param read_only: all file systems, but for the sandbox, /dev/shm, and an empty /tmp.
+    :param devices: of the host's, to be seen besides the usual ones; below /dev.
     """
 
     id: str
@@ -74,6 +86,18 @@ class LaunchSpec:
     runtime_directory: Path
     work_directory: Path
     hidden_files: tuple[Path, ...] = ()
+    first_id: int | None = None
+    read_only: bool = False
+    devices: tuple[Path, ...] = ()
+
+    @property
+    def host_uid(self) -> int:
+        """As the host sees it."""
+        return (self.first_id or 0) + self.uid
+
+    @property
+    def host_gid(self) -> int:
+        return (self.first_id or 0) + self.gid
 
     @property
     def record(self) -> Record:
@@ -88,19 +112,23 @@ def missing_programs() -> list[str]:
 def command_line(spec: LaunchSpec) -> list[str]:
     """What starts the container, once ``environment`` is in its record."""
     record, sandbox = str(spec.record.directory.resolve()), str(spec.sandbox.resolve())
-    covers = _outermost(spec.work_directory.resolve(), spec.runtime_directory.resolve())
+    scratch = [_SCRATCH.resolve()] if spec.read_only else []
+    covers = _outermost(*scratch, spec.work_directory.resolve(), spec.runtime_directory.resolve())
     hidden = [path.resolve() for path in spec.hidden_files if path.exists()]
     return [
         *("setsid", "--fork", "sh", str(_SUPERVISE), record),
         *("setpriv", "--pdeathsig", "KILL"),
         *(("nsenter", f"--net={spec.netns}") if spec.netns else ()),
-        *("unshare", "--mount", "--propagation", "slave", "--pid"),
+        *("unshare", "--mount", "--propagation", "slave", "--pid", "--ipc"),
         *("sh", "-c", '"$@" || exit', "sh"),
         *("setpriv", "--pdeathsig", "KILL"),
         *("sh", str(_INIT), record, sandbox, str(spec.uid), str(spec.gid), _groups_option(spec.uid)),
         *(word for path in spec.join_files for word in ("--join", str(path))),
-        *(word for path in covers for word in ("--cover", str(path))),
+        *(("--map-ids", str(spec.first_id)) if spec.first_id is not None else ()),
+        *(("--read-only", sys.executable, str(_READ_ONLY)) if spec.read_only else ()),
+        *(word for path in covers for word in ("--scratch" if path in scratch else "--cover", str(path))),
         *(word for path in hidden if not _below(path, covers) for word in ("--hide", str(path))),
+        *(word for path in spec.devices for word in ("--device", str(path))),
         *("--", *spec.command),
     ]
 
@@ -130,7 +158,7 @@ def launch(spec: LaunchSpec) -> ProcessHandle:
         if supervisor is not None and _has_taken_over(record.init):
             return supervisor
         if supervisor is not None and not supervisor.alive():
-            if record.init is None:
+            if not record.furnished:
                 raise ContainerError(f"Failed to launch container {spec.id}: {_complaint(spec)}")
             return supervisor
         time.sleep(0.002)
@@ -182,7 +210,7 @@ def _start(spec: LaunchSpec) -> None:
 def _output(spec: LaunchSpec, name: str) -> BinaryIO:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(spec.sandbox / name, flags, 0o644)
-    os.fchown(descriptor, spec.uid, spec.gid)
+    os.fchown(descriptor, spec.host_uid, spec.host_gid)
     os.fchmod(descriptor, 0o644)
     return os.fdopen(descriptor, "ab")
 

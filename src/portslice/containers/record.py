@@ -3,6 +3,7 @@
     environment   the script that becomes the command; it may hold secrets, so the directory is root's alone
     supervisor    "pid start-time" of the shell that waits for the container's end
     init          "pid start-time" of the container's first process, by the host's numbers
+    furnished     not empty once all is set up for the command
     exit_status   0-255, once the container has ended
 
 A later agent learns from it all that the one knew which launched the container.
@@ -29,6 +30,11 @@ class Record:
         """The first process: it hands signals on to the command, and killing it ends all the others. None before it
         has begun."""
         return self._process("init")
+
+    @property
+    def furnished(self) -> bool:
+        """Whether the container's view of the machine was set up, so that what came then was the command's affair."""
+        return bool(self._read("furnished"))
 
     @property
     def exit_status(self) -> int | None:

@@ -44,6 +44,7 @@ _STATUS: tuple[tuple[type[PortsliceError], int], ...] = (
     (ParseError, 400),
     (PortsliceError, 500),
 )
+_LAST_ID = 2**32 - 2  # the next one means "none" (chown(2))
 _FOLLOW_SECS = 0.05
 _CHUNK = 1 << 16
 
@@ -77,6 +78,10 @@ def container_json(container: Container) -> dict[str, Any]:
         "cpus": container.cpus,
         "mem_bytes": container.mem,
         "uid": container.uid,
+        "gid": container.gid,
+        "user_namespace_first_id": container.first_id,
+        "read_only": container.read_only,
+        "devices": [str(path) for path in container.devices],
         "sandbox": str(container.sandbox),
         "created": container.created,
         "finished": container.finished,
@@ -109,8 +114,10 @@ class Control:
         body = await _body(request)
         peer = request["peer"]
         uid, gid = _member(body, "uid", int, peer.uid), _member(body, "gid", int, peer.gid)
+        if max(uid, gid) > _LAST_ID:
+            raise ParseError(f"There is no uid or gid above {_LAST_ID}")
         if (uid, gid) != (peer.uid, peer.gid) and peer.uid != 0:
-            raise AccessError("Only root may run a container as another user")
+            raise AccessError("Only root may run a container as another user or group")
         container = await self._agent.launch(
             Request(
                 command=tuple(_strings(body.get("command", []), "command")),
@@ -121,6 +128,9 @@ class Control:
                 mem=_member(body, "mem", int),
                 ports=_ports(body.get("ports", 0)),
                 environment=_environment(body.get("environment", {})),
+                user_namespace=_switch(body, "user_namespace"),
+                read_only=_switch(body, "read_only"),
+                devices=tuple(Path(path) for path in _strings(body.get("devices", []), "devices")),
             )
         )
         return web.json_response(container_json(container), status=201)
@@ -241,6 +251,13 @@ def _member(body: dict[str, Any], name: str, kind: type | tuple[type, ...], defa
         raise ParseError(f"'{name}' is of the wrong type")
     if isinstance(value, (int, float)) and not 0 <= value < 2**63:
         raise ParseError(f"'{name}' is out of range")
+    return value
+
+
+def _switch(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name, False)
+    if not isinstance(value, bool):
+        raise ParseError(f"'{name}' must be true or false")
     return value
 
 
