@@ -173,8 +173,10 @@ class Agent:
 
     async def kill_all(self) -> None:
         """Kill every container and wait until all are taken apart (--recover=cleanup)."""
-        for container in self.containerizer.living():
+        living = self.containerizer.living()
+        for container in living:  # all of them first: a thousand end together, while the earlier ones are taken apart
             self.containerizer.signal(container, signal.SIGKILL)
+        for container in living:
             await self.wait(container)
 
     def close(self) -> None:

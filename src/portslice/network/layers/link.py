@@ -80,10 +80,12 @@ class Link:
         return []
 
     def revert(self, attachment: Attachment) -> None:
-        with routes() as iproute:
-            for link in iproute.get_links(ifname=attachment.link):
-                if link.get("group") == GROUP:
-                    iproute.link("del", index=link["index"])
+        # By its index: pyroute2 would look for a name in a dump of all links.
+        index = link_index(attachment.link)
+        if index is not None:
+            with routes() as iproute:
+                if iproute.link("get", index=index)[0].get("group") == GROUP:
+                    iproute.link("del", index=index)
 
 
 def link_index(name: str) -> int | None:
