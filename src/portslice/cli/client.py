@@ -64,6 +64,10 @@ class Client:
         """Identity, ResourceStatistics and drops of a living container."""
         return _object(self._json("GET", _of(name, "statistics")))
 
+    def update(self, name: str, change: dict[str, Any]) -> dict[str, Any]:
+        """Change a running container."""
+        return _object(self._json("PATCH", _of(name), change))
+
     def kill(self, name: str, signal: str) -> dict[str, Any]:
         """Signal a container."""
         return _object(self._json("POST", _of(name, "kill"), {"signal": signal}))

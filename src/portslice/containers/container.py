@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from portslice.containers.process import ProcessHandle
 from portslice.ports import PortRange, PortSet
+from portslice.rates import Rate
 
 _SHOWN_COMMAND = 15
 
@@ -24,6 +25,8 @@ class Request:
     """What somebody wants to run.
 
     :param ports: assigned ports by number, or how many.
+    :param egress: limit of what it sends in bytes per second; 0: none; None: the agent's flags decide.
+    :param ingress: likewise of what it receives.
     """
 
     command: tuple[str, ...]
@@ -34,6 +37,19 @@ class Request:
     mem: int | None = None
     ports: PortSet | int = 0
     environment: dict[str, str] = field(default_factory=dict)
+    egress: int | None = None
+    ingress: int | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What somebody wants to be otherwise while the container runs; the members are a `Request`'s, None: as it is."""
+
+    cpus: float | None = None
+    mem: int | None = None
+    ports: PortSet | int | None = None
+    egress: int | None = None
+    ingress: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,20 +57,22 @@ class Network:
     """The share of the network that the port_mapping isolator gave.
 
     :param slot: number in the BPF maps.
-    :param egress: limit in bytes per second.
+    :param egress: limit of what it sends, in effect; None: no limit. Likewise `ingress`.
     """
 
     slot: int
     ephemeral: PortRange
     ports: PortSet
-    egress: int | None
+    egress: Rate | None
+    ingress: Rate | None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "slot": self.slot,
             "ephemeral_ports": [self.ephemeral.begin, self.ephemeral.end],
             "ports": [[ports.begin, ports.end] for ports in self.ports.ranges],
-            "egress": self.egress,
+            "egress": asdict(self.egress) if self.egress else None,
+            "ingress": asdict(self.ingress) if self.ingress else None,
         }
 
     @classmethod
@@ -63,7 +81,8 @@ class Network:
             slot=data["slot"],
             ephemeral=PortRange(*data["ephemeral_ports"]),
             ports=PortSet(PortRange(*ports) for ports in data["ports"]),
-            egress=data["egress"],
+            egress=Rate(**data["egress"]) if data["egress"] else None,
+            ingress=Rate(**data["ingress"]) if data["ingress"] else None,
         )
 
 
@@ -74,6 +93,7 @@ class Container:
     :param id: Mesos' container id, also the name of its cgroups.
     :param cpus: share of CPUs asked for; None: not limited.
     :param mem: bytes of memory asked for; None: not limited.
+    :param egress: limit asked for, as in `Request`; what is in effect stands in `network`. Likewise `ingress`.
     :param init: its first process; killing it ends all the others.
     :param supervisor: the process that writes the exit status when init has ended, and then ends.
     :param exit_status: 0-255, 128 + n after signal n; None while it runs, or if it was lost.
@@ -89,6 +109,8 @@ class Container:
     environment: dict[str, str] = field(default_factory=dict)
     cpus: float | None = None
     mem: int | None = None
+    egress: int | None = None
+    ingress: int | None = None
     network: Network | None = None
     state: State = State.PREPARING
     init: ProcessHandle | None = None

@@ -20,7 +20,7 @@ RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
 RTM_NEWTCLASS, RTM_DELTCLASS, RTM_GETTCLASS = 40, 41, 42
 _RTM_GETSTATS = 94
 
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+_REQUEST, _ACK, _ECHO, _DUMP = 0x1, 0x4, 0x8, 0x300
 REPLACE, EXCL, CREATE = 0x100, 0x200, 0x400
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 
@@ -129,6 +129,20 @@ class Rtnetlink:
     def qdiscs(self) -> list[Queue]:
         """All qdiscs of the namespace, with their counters."""
         return [_queue(answer) for answer in self._request(RTM_GETQDISC, _DUMP, _TCMSG.pack(0, 0, 0, 0, 0))]
+
+    def qdisc(self, ifindex: int, parent: int) -> Queue | None:
+        """The qdisc at a parent of one link, with its counters: on a host with many links a dump of all is long.
+
+        None if there is none but the kernel's own default. The kernel answers only who wants an echo, and of a default
+        one nothing: so an acknowledgement is asked for, too.
+        """
+        try:
+            answers = list(self._request(RTM_GETQDISC, _ACK | _ECHO, _TCMSG.pack(0, ifindex, 0, parent, 0)))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINVAL):
+                return None
+            raise
+        return _queue(answers[0]) if answers else None
 
     def classes(self, ifindex: int) -> list[Queue]:
         """All classes of a link."""
