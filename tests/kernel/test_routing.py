@@ -38,6 +38,7 @@ from portslice.network.qdiscs import fq_codel as fq_codel_discipline
 from portslice.network.qdiscs import htb
 from portslice.network.rtnetlink import TC_H_ROOT, LinkCounters, Queue, QueueCounters, Rtnetlink
 from portslice.ports import PortRange, PortSet
+from portslice.rates import Rate
 
 MISSING = "not-exist"
 MISSING_INDEX = 9999
@@ -262,20 +263,22 @@ def test_htb_qdisc(pair: tuple[int, int]) -> None:
     with Rtnetlink() as netlink:
         assert found(netlink, veth, "htb") is None
         for rate in (MBIT, 10 * MBIT):
-            htb.install(netlink, veth, htb.Rate(rate))
+            htb.install(netlink, veth, Rate(rate))
             queue = found(netlink, veth, "htb")
             assert queue is not None
             assert (queue.handle, queue.parent, queue.counters) == (htb.QDISC, TC_H_ROOT, QueueCounters())
-            assert htb.rate_of(netlink, veth) == rate
+            setting = htb.setting_of(netlink, veth)
+            assert setting is not None
+            assert setting.rate == rate
             assert found(netlink, peer, "htb") is None
         htb.remove(netlink, veth)
         assert found(netlink, veth, "htb") is None
-        assert htb.rate_of(netlink, veth) is None
+        assert htb.setting_of(netlink, veth) is None
         for ifindex in (veth, peer, MISSING_INDEX):
             with pytest.raises(FileNotFoundError):
                 htb.remove(netlink, ifindex)
         with pytest.raises(OSError, match="No such device"):
-            htb.install(netlink, MISSING_INDEX, htb.Rate(MBIT))
+            htb.install(netlink, MISSING_INDEX, Rate(MBIT))
 
 
 @pytest.mark.parametrize("handle", [0x10000, 0])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from portslice.agent import mounts, startup
 from portslice.agent.flags import AgentFlags
+from portslice.agent.limits import limits, uses_speed
 from portslice.containers import cgroups, launcher
 from portslice.containers.cgroups.v2 import CgroupsV2
 from portslice.errors import NetworkError, PortsliceError
@@ -175,14 +176,17 @@ def _interfaces(flags: AgentFlags) -> Iterator[Check]:
 
 def _link_speed(flags: AgentFlags, nic: str, speed: int | None) -> Check:
     known = flags.network_link_speed or speed
-    if known is None and flags.egress_rate_limit_per_container:
-        detail = f"the driver of {nic} does not tell: the limit is not checked against it"
-        return Check("link speed", Status.WARNING, detail, "--network_link_speed=125000000B (for 1 Gbit/s)")
+    speed_flag = "--network_link_speed=125000000B (for 1 Gbit/s)"
     try:
-        startup.check_rates(flags, speed)
+        limits(flags, nic, speed)
     except PortsliceError as error:
-        remedy = f"--egress_rate_limit_per_container={known}B at most, or the true --network_link_speed"
-        return Check("link speed", Status.WRONG, str(error), remedy)
+        remedy = speed_flag if known is None else f"limits of {known}B at most, or the true --network_link_speed"
+        if "host link speed" not in str(error) and "link speed of" not in str(error):
+            remedy = "see the flags in portslice agent --help"
+        return Check("limits", Status.WRONG, str(error), remedy)
+    if known is None and uses_speed(flags):
+        detail = f"the driver of {nic} does not tell: the limit is not checked against it"
+        return Check("link speed", Status.WARNING, detail, speed_flag)
     return Check("link speed", detail="unknown" if known is None else f"{known * 8 // 10**6} Mbit/s")
 
 

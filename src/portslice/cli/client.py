@@ -65,6 +65,10 @@ class Client:
         """Identity, ResourceStatistics and drops of a living container."""
         return _object(self._json("GET", _of(name, "statistics")))
 
+    def update(self, name: str, change: dict[str, Any]) -> dict[str, Any]:
+        """Change a running container."""
+        return _object(self._json("PATCH", _of(name), change))
+
     def drops(self, name: str | None = None) -> list[dict[str, Any]]:
         """Refused packets of one container, or of all and the host, by container and reason."""
         return list(self._json("GET", f"{_ROOT}/drops" + (f"?container={quote(name, safe='')}" if name else "")))

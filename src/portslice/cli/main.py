@@ -23,6 +23,7 @@ _COMMANDS = {
     "agent": "run the agent (also installed as mesos-agent and mesos-slave)",
     "run": "run a command in a container",
     "ps": "list containers",
+    "update": "change a running container's ports and limits",
     "stats": "show a container's statistics",
     "drops": "show which packets were refused, and why",
     "kill": "end containers",

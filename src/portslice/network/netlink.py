@@ -12,7 +12,7 @@ from typing import Self
 
 from portslice.network import namespaces
 
-ACK, DUMP = 0x4, 0x300
+ACK, ECHO, DUMP = 0x4, 0x8, 0x300
 _REQUEST = 0x1
 _ERROR, _DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from portslice.network.netlink import ACK, DUMP, Netlink
+from portslice.network.netlink import ACK, DUMP, ECHO, Netlink
 
 RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
 RTM_NEWTCLASS, RTM_DELTCLASS, RTM_GETTCLASS = 40, 41, 42
@@ -105,6 +105,20 @@ class Rtnetlink(Netlink):
     def qdiscs(self) -> list[Queue]:
         """All qdiscs of the namespace, with their counters."""
         return [_queue(answer) for answer in self._request(RTM_GETQDISC, DUMP, _TCMSG.pack(0, 0, 0, 0, 0))]
+
+    def qdisc(self, ifindex: int, parent: int) -> Queue | None:
+        """The qdisc at a parent of one link, with its counters: on a host with many links a dump of all is long.
+
+        None if there is none but the kernel's own default. The kernel answers only who wants an echo, and of a default
+        one nothing: so an acknowledgement is asked for, too.
+        """
+        try:
+            answers = list(self._request(RTM_GETQDISC, ACK | ECHO, _TCMSG.pack(0, ifindex, 0, parent, 0)))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINVAL):
+                return None
+            raise
+        return _queue(answers[0]) if answers else None
 
     def classes(self, ifindex: int) -> list[Queue]:
         """All classes of a link."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from portslice.containers.container import Container, Request
+from portslice.containers.container import Change, Container, Request
 
 Statistics = dict[str, Any]
 
@@ -40,6 +40,21 @@ class Isolator(Protocol):
     def isolate(self, container: Container) -> None:
         """The container's first process runs (after a launch, or found again after a restart of the agent)."""
 
+    def reallocate(self, container: Container, change: Change) -> Container:
+        """Promise a running container another share, without touching the kernel or any book.
+
+        :param container: with what the change says of CPUs, memory and limits already in it, but the old network.
+        :raises PortsliceError: it cannot be had.
+        """
+
+    def update(self, old: Container, new: Container) -> None:
+        """Make the kernel keep the new promise instead of the old one; the record of it is already written.
+
+        Called with both changed about to take back what another isolator refused.
+
+        :raises PortsliceError, OSError: the kernel refused.
+        """
+
     def usage(self, container: Container) -> Statistics:
         """Members of ResourceStatistics. Any error costs only these."""
 
@@ -66,6 +81,11 @@ class BaseIsolator:
         return Launch()
 
     def isolate(self, container: Container) -> None: ...
+
+    def reallocate(self, container: Container, change: Change) -> Container:
+        return container
+
+    def update(self, old: Container, new: Container) -> None: ...
 
     def cleanup(self, container: Container) -> list[str]:
         return []

@@ -10,13 +10,13 @@ for one (portslice.network.reserved), and one that asked for it by number is fou
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from portslice.containers.container import Container, Network, Request, State
+from portslice.containers.container import Change, Container, Network, Request, State
 from portslice.containers.isolators import BaseIsolator, Launch, Statistics
-from portslice.errors import ConflictError, NetworkError, NoPortsError
+from portslice.errors import ConflictError, ContainerError, NetworkError, NoPortsError
 from portslice.network import host as shared_host
 from portslice.network import namespaces, reserved, sockets
 from portslice.network.addresses import HostAddresses
@@ -25,11 +25,12 @@ from portslice.network.dataplane import CONTAINER_NIC_INDEX, HOST, REASONS, SLOT
 from portslice.network.host import FairQueue, Host
 from portslice.network.iproute import routes
 from portslice.network.layers.link import GROUP
-from portslice.network.qdiscs import htb
+from portslice.network.qdiscs import chain
 from portslice.network.rtnetlink import Queue, Rtnetlink
 from portslice.network.sockets import HostSocket
 from portslice.network.stack import Stack
 from portslice.ports import BlockAllocator, PortRange, PortSet, choose_ports
+from portslice.rates import Rate, RatePolicy
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,9 @@ class Options:
     :param ports: assigned ports that may be given out.
     :param ephemeral: space of the ephemeral blocks.
     :param block: ports of a block.
-    :param egress: limit of each container in bytes per second.
+    :param egress: limits of what containers send.
+    :param ingress: limits of what they receive.
+    :param ingress_for_existing: whether `ingress` is put on a running container that has no such limit.
     """
 
     tag: str
@@ -51,7 +54,9 @@ class Options:
     ports: PortSet
     ephemeral: PortSet
     block: int
-    egress: int | None
+    egress: RatePolicy
+    ingress: RatePolicy
+    ingress_for_existing: bool
     fair_queue: FairQueue | None
     with_fq_codel: bool
 
@@ -93,30 +98,25 @@ class PortMapping(BaseIsolator):
         self._blocks = BlockAllocator(options.ephemeral, options.block)
         self._used_ports = PortSet()
         self._used_slots = {0}
+        self._netlink = Rtnetlink()  # of the host, where the other ends of the veths are
         self._sockets: dict[str, Rtnetlink] = {}
         if waiting := [each for each in _host_sockets(options.managed) if each.waits]:
             log.warning("The host listens on ports of the containers: %s", sockets.describe(waiting))
 
     def allocate(self, container: Container, request: Request) -> Container:
         held = _host_sockets(self._options.managed)
-        held_ports = sockets.ports_of(held)
-        if isinstance(request.ports, int):
-            ports = choose_ports(self._options.ports - self._used_ports - held_ports, request.ports)
-        else:
-            ports = request.ports
-            if not ports.issubset(self._options.ports):
-                raise NoPortsError(
-                    f"Some non-ephemeral ports specified in {ports} are not managed by the agent"
-                )
-            if taken := ports & self._used_ports:
-                raise ConflictError(f"The ports {taken} belong to another container")
-            if taken := ports & held_ports:
-                raise ConflictError(f"The ports {taken} are held by sockets of the host: {_holders(held, taken)}")
+        ports = self._choose(request.ports, held, own=PortSet())
         slot = next((slot for slot in range(1, SLOTS) if slot not in self._used_slots), None)
         if slot is None:
             raise NoPortsError(f"All {SLOTS - 1} slots are in use")
         block = self._allocate_block(held)
-        network = Network(slot=slot, ephemeral=block, ports=ports, egress=self._options.egress)
+        network = Network(
+            slot=slot,
+            ephemeral=block,
+            ports=ports,
+            egress=self._options.egress.rate(request.cpus, request.egress),
+            ingress=self._options.ingress.rate(request.cpus, request.ingress),
+        )
         self._used_ports |= ports
         self._used_slots.add(slot)
         return container.changed(network=network)
@@ -156,6 +156,34 @@ class PortMapping(BaseIsolator):
         environment["PORTS"] = ",".join(ports)
         return Launch(namespace=attachment.namespace, environment=environment)
 
+    def reallocate(self, container: Container, change: Change) -> Container:
+        """The limits follow the flags, and the CPUs where they are per CPU, unless others were asked for."""
+        network = container.network
+        if network is None:
+            if (change.ports, change.egress, change.ingress) != (None, None, None):
+                raise ContainerError(f"The container '{container.name}' was started without network/port_mapping")
+            return container
+        ports = network.ports
+        if change.ports is not None:
+            ports = self._choose(change.ports, _host_sockets(self._options.managed), own=ports)
+        ingress = self._options.ingress.rate(container.cpus, container.ingress)
+        if network.ingress is None and change.ingress is None and not self._options.ingress_for_existing:
+            ingress = None
+        return container.changed(
+            network=replace(
+                network,
+                ports=ports,
+                egress=self._options.egress.rate(container.cpus, container.egress),
+                ingress=ingress,
+            )
+        )
+
+    def update(self, old: Container, new: Container) -> None:
+        if old.network is None or new.network is None or old.network == new.network:
+            return
+        self._stack.update(self._attachment(old, old.network), self._attachment(new, new.network))
+        self._used_ports = (self._used_ports - old.network.ports) | new.network.ports
+
     def usage(self, container: Container) -> Statistics:
         network = container.network
         if network is None:
@@ -167,14 +195,14 @@ class PortMapping(BaseIsolator):
             f"net_{name}": value for name, value in netlink.link_counters(CONTAINER_NIC_INDEX)._asdict().items()
         }
         statistics["net_ephemeral_ports"] = {"begin": network.ephemeral.begin, "end": network.ephemeral.end}
+        statistics |= _limit("tx", network.egress) | _limit("rx", network.ingress)
+        entries = []
+        if network.ingress is not None and (slot := self._plane.slot(network.slot)) is not None:
+            entries += _traffic_control("ingress_", chain.queues(self._netlink, slot.ifindex))
         if network.egress is not None:
-            statistics["net_tx_rate_limit"] = network.egress
-            queues = {queue.parent: queue for queue in netlink.qdiscs() if queue.ifindex == CONTAINER_NIC_INDEX}
-            statistics["net_traffic_control_statistics"] = [
-                _traffic_control(name, queues[parent])
-                for name, parent in (("bw_limit", 0xFFFFFFFF), ("bloat_reduction", htb.CLASS))
-                if parent in queues
-            ]
+            entries += _traffic_control("", chain.queues(netlink, CONTAINER_NIC_INDEX))
+        if entries:
+            statistics["net_traffic_control_statistics"] = entries
         # Beyond Mesos: what was refused, and the port that the container last tried to use without owning it.
         statistics["net_drops"] = self._plane.drops(network.slot)
         for sample in self._plane.drop_samples(network.slot):
@@ -196,6 +224,8 @@ class PortMapping(BaseIsolator):
         drops = [self._plane.drops(slot) for slot in slots]
         by_reason = {reason: sum(each.get(reason, 0) for each in drops) for reason in REASONS}
         return {
+            "port_mapping/per_cpu_egress_rate_limit": self._options.egress.per_cpu or 0,
+            "port_mapping/per_cpu_ingress_rate_limit": self._options.ingress.per_cpu or 0,
             "port_mapping/ephemeral_blocks_total": self._blocks.capacity,
             "port_mapping/ephemeral_blocks_free": self._blocks.available,
             **{f"port_mapping/drops/{reason}": count for reason, count in by_reason.items()},
@@ -234,6 +264,7 @@ class PortMapping(BaseIsolator):
         for netlink in self._sockets.values():
             netlink.close()
         self._sockets.clear()
+        self._netlink.close()
         self._let_go(release=release)
 
     def follow(self, containers: Iterable[Container]) -> None:
@@ -246,6 +277,26 @@ class PortMapping(BaseIsolator):
         for container in containers:
             if container.network is not None:
                 self._repair(self._attachment(container, container.network))
+
+    def _choose(self, wanted: PortSet | int, held: list[HostSocket], own: PortSet) -> PortSet:
+        """These ports, or so many: rather such as the container owns already.
+
+        :param held: the host's sockets on ports that are managed.
+        :raises NoPortsError, ConflictError: they cannot be had.
+        """
+        held_ports = sockets.ports_of(held)
+        if isinstance(wanted, int):
+            kept = choose_ports(own, min(wanted, len(own)))
+            free = self._options.ports - self._used_ports - held_ports
+            return kept | choose_ports(free, wanted - len(kept))
+        added = wanted - own
+        if not added.issubset(self._options.ports):
+            raise NoPortsError(f"Some non-ephemeral ports specified in {wanted} are not managed by the agent")
+        if taken := added & self._used_ports:
+            raise ConflictError(f"The ports {taken} belong to another container")
+        if taken := added & held_ports:
+            raise ConflictError(f"The ports {taken} are held by sockets of the host: {_holders(held, taken)}")
+        return wanted
 
     def _let_go(self, *, release: bool) -> None:
         self.addresses.close()
@@ -291,7 +342,8 @@ class PortMapping(BaseIsolator):
             link=self._link(str(network.slot)),
             ephemeral=network.ephemeral,
             ports=network.ports,
-            egress=htb.Rate(network.egress) if network.egress is not None else None,
+            egress=network.egress,
+            ingress=network.ingress,
         )
 
     def _namespaces(self) -> Path:
@@ -315,6 +367,18 @@ def _holders(held: list[HostSocket], ports: PortSet) -> str:
     return sockets.describe([each for each in held if each.port in ports])
 
 
-def _traffic_control(name: str, queue: Queue) -> Statistics:
-    """Mesos' TrafficControlStatistics."""
-    return {"id": name, **queue.counters._asdict()}
+def _limit(direction: str, limit: Rate | None) -> Statistics:
+    """The limit in effect; the burst's members only where a ceiling is."""
+    if limit is None:
+        return {}
+    values = {"rate_limit": limit.rate, "burst_rate_limit": limit.ceil, "burst_size": limit.burst}
+    return {f"net_{direction}_{name}": value for name, value in values.items() if value is not None}
+
+
+def _traffic_control(prefix: str, queues: tuple[Queue | None, Queue | None]) -> list[Statistics]:
+    """Mesos' TrafficControlStatistics of those queues that there are."""
+    return [
+        {"id": f"{prefix}{name}", **queue.counters._asdict()}
+        for name, queue in zip(("bw_limit", "bloat_reduction"), queues, strict=True)
+        if queue is not None
+    ]
