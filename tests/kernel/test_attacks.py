@@ -292,7 +292,7 @@ SENDERS = {
     "UDP": f"""
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("", {{port}}))
-s.sendto({TOKEN!r}, ("{{target}}", {{target_port}}))
+s.sendto(bytes.fromhex("{TOKEN.hex()}"), ("{{target}}", {{target_port}}))
 s.close()
 """,
     "TCP": """
