@@ -16,7 +16,7 @@ from portslice.flags import load
 
 ROOT = Path(__file__).parents[2]
 READMES = ("README.md", "README.zh-CN.md")
-DOCUMENTS = (*READMES, "docs/architecture.md", "CONTRIBUTING.md", "CHANGELOG.md")
+DOCUMENTS = (*READMES, "docs/architecture.md", "docs/security.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 
 def _text(document: str) -> str:
@@ -121,6 +121,15 @@ def _shape(line: str) -> str:
 def test_every_command_is_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     listed = re.findall(r"^\| `portslice (\w+)` \|", _text("README.md"), re.M)
     assert sorted(listed) == sorted(_commands(capsys))
+
+
+def test_every_statement_on_security_names_its_test() -> None:
+    sources = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    tests = {name for source in sources for name in re.findall(r"^def (test_\w+)", source, re.M)}
+    named = re.findall(r"`(test_\w+)`", _text("docs/security.md"))
+    assert set(named) - tests == set()
+    rows = re.findall(r"^\|(?!--).*\|$", _text("docs/security.md"), re.M)
+    assert [row for row in rows if "`test_" not in row and "shown by" not in row] == []
 
 
 def test_imports_point_down() -> None:
