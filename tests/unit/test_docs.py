@@ -129,6 +129,15 @@ def test_every_command_is_in_the_table(capsys: pytest.CaptureFixture[str]) -> No
     assert sorted(listed) == sorted(_commands(capsys))
 
 
+def test_every_statement_on_security_names_its_test() -> None:
+    sources = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    tests = {name for source in sources for name in re.findall(r"^def (test_\w+)", source, re.M)}
+    named = re.findall(r"`(test_\w+)`", _text("docs/security.md"))
+    assert set(named) - tests == set()
+    rows = re.findall(r"^\|(?!--).*\|$", _text("docs/security.md"), re.M)
+    assert [row for row in rows if "`test_" not in row and "shown by" not in row] == []
+
+
 def test_imports_point_down() -> None:
     """The floors as the table in docs/architecture.md has them, top first; those of a row share a floor."""
     rows = re.findall(r"^\| (`src/[^|]*) \|", _text("docs/architecture.md").partition("## The packet")[0], re.M)

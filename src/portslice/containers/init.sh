@@ -120,7 +120,7 @@ done
 shift
 
 mount -t proc -o nosuid,nodev,noexec proc /proc
-for name in sys sysrq-trigger irq bus fs; do
+for name in sys sysrq-trigger irq bus fs pressure acpi mtrr scsi driver asound latency_stats dynamic_debug; do
     [ -e "/proc/$name" ] || continue
     mount -o bind,ro,nosuid,nodev,noexec "/proc/$name" "/proc/$name"
 done
