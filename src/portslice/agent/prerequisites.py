@@ -123,6 +123,11 @@ def _kernel(flags: AgentFlags) -> Iterator[Check]:
         detail = f"{fq_codel.detail}: no bloat_reduction, and no --egress_unique_flow_per_container"
         fq_codel = replace(fq_codel, status=Status.WARNING, detail=detail)
     yield fq_codel
+    tbf = kernel.tbf()
+    if not tbf.ok:
+        detail = f"{tbf.detail}: small ingress limits hold in the long run only"
+        tbf = replace(tbf, status=Status.WARNING, detail=detail)
+    yield tbf
 
 
 def _isolators(flags: AgentFlags) -> Iterator[Check]:
