@@ -15,7 +15,7 @@ import shutil
 import signal
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
@@ -301,13 +301,17 @@ class Containerizer:
     # The agent's own life
 
     def recover(self) -> None:
-        """Take up what the journal knows: the living go on, the ended are reaped, the half-made are taken apart."""
+        """Take up what the journal knows: the living go on, the ended are reaped, the half-made are taken apart.
+
+        What an earlier agent launched and the journal does not know is ended.
+        """
         with self._lock:
             self._containers = {container.id: container for container in self._journal.load()}
             unfinished = [c for c in self._containers.values() if c.state is State.PREPARING]
             recorded = [c for c in self._containers.values() if c.state is not State.EXITED]
+            orphans = list(self._end_orphans())
             for isolator in self._isolators:
-                isolator.recover(recorded)
+                isolator.recover(recorded, orphans)
         for container in unfinished:
             log.warning("The launch of container %s was not finished", container.id)
             launcher.destroy(self._record(container))
@@ -320,6 +324,23 @@ class Containerizer:
                 self._follow_flags(container)
             else:
                 self.reap(container.id)
+
+    def _end_orphans(self) -> Iterator[str]:
+        """End what an earlier agent launched and the journal knows nothing of, because it was wiped; the ids."""
+        known = self._journal.ids()
+        for directory in sorted(self._directories.runtime.glob("containers/*")):
+            if directory.name in known:
+                continue
+            log.warning("Ending the orphaned container %s", directory.name)
+            record = Record(directory)
+            try:
+                launcher.destroy(record)
+            except ContainerError as error:
+                self.destroy_errors += 1
+                log.error("%s", error)
+                continue
+            record.remove()
+            yield directory.name
 
     def follow(self) -> None:
         """Let the containers have what has changed on the host."""

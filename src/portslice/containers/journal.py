@@ -31,6 +31,10 @@ class Journal:
         """Drop a record."""
         self._path(container_id).unlink(missing_ok=True)
 
+    def ids(self) -> set[str]:
+        """Of all containers on record, whether the record can be read or not."""
+        return {path.stem for path in self._directory.glob("*.json")}
+
     def load(self) -> list[Container]:
         """All containers on record, the oldest first. A record that cannot be read is left alone and said."""
         containers = []

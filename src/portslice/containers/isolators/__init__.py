@@ -61,8 +61,11 @@ class Isolator(Protocol):
     def cleanup(self, container: Container) -> list[str]:
         """Take everything back, to the end whatever fails; what failed, in words."""
 
-    def recover(self, containers: Iterable[Container]) -> None:
-        """Take up the containers on record that still live; remove what is marked ours and on nobody's record."""
+    def recover(self, containers: Iterable[Container], orphans: Iterable[str]) -> None:
+        """Take up the containers on record that still live; remove what is marked ours and on nobody's record.
+
+        :param orphans: ids of containers that were on nobody's record and have been ended.
+        """
 
     def follow(self, containers: Iterable[Container]) -> None:
         """What the living containers share with the host may have changed there: let them have it."""
@@ -90,7 +93,7 @@ class BaseIsolator:
     def cleanup(self, container: Container) -> list[str]:
         return []
 
-    def recover(self, containers: Iterable[Container]) -> None: ...
+    def recover(self, containers: Iterable[Container], orphans: Iterable[str]) -> None: ...
 
     def follow(self, containers: Iterable[Container]) -> None: ...
 

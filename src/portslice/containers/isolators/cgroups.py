@@ -95,9 +95,11 @@ class CgroupsIsolator(BaseIsolator):
             return [str(error)]
         return []
 
-    def recover(self, containers: Iterable[Container]) -> None:
-        """Finish an update in the middle of which an agent ended. There are no orphans to look for: the record is
-        written before a cgroup is made, so none is ever without one."""
+    def recover(self, containers: Iterable[Container], orphans: Iterable[str]) -> None:
+        """Finish an update in the middle of which an agent ended. There is nothing to look for but the orphans': the
+        record is written before a cgroup is made, so no other is ever without one."""
+        for container_id in orphans:
+            self._cgroups.destroy(container_id)
         for container in containers:
             if container.state is State.RUNNING:
                 try:

@@ -25,6 +25,7 @@ from portslice.network.dataplane import CONTAINER_NIC_INDEX, HOST, REASONS, SLOT
 from portslice.network.host import FairQueue, Host
 from portslice.network.iproute import routes
 from portslice.network.layers.link import GROUP
+from portslice.network.layers.link import remove as remove_link
 from portslice.network.qdiscs import chain
 from portslice.network.rtnetlink import Queue, Rtnetlink
 from portslice.network.sockets import HostSocket
@@ -242,7 +243,7 @@ class PortMapping(BaseIsolator):
         self._used_slots.discard(container.network.slot)
         return problems
 
-    def recover(self, containers: Iterable[Container]) -> None:
+    def recover(self, containers: Iterable[Container], orphans: Iterable[str]) -> None:
         attachments = []
         for container in containers:
             if container.network is None:
@@ -324,7 +325,7 @@ class PortMapping(BaseIsolator):
                 name = link.get("ifname")
                 if link.get("group") == GROUP and name.startswith(self._link("")) and name not in links:
                     log.warning("Removing the orphaned link %s", name)
-                    iproute.link("del", index=link["index"])
+                    remove_link(link["index"])
         known = {attachment.namespace for attachment in attachments}
         for path in self._namespaces().glob("*"):
             if path not in known:

@@ -5,8 +5,11 @@ host, and udev has no time to rewrite a MAC address that came with the request (
 mark from its birth, too: a link group, of which `ip link show group 20563` lists all.
 """
 
+import errno
 import os
 import socket
+
+from pyroute2.netlink.exceptions import NetlinkError
 
 from portslice.network import namespaces, sysctl
 from portslice.network.attachment import Attachment
@@ -83,9 +86,18 @@ class Link:
         # By its index: pyroute2 would look for a name in a dump of all links.
         index = link_index(attachment.link)
         if index is not None:
-            with routes() as iproute:
-                if iproute.link("get", index=index)[0].get("group") == GROUP:
-                    iproute.link("del", index=index)
+            remove(index)
+
+
+def remove(index: int) -> None:
+    """Remove a link that bears our mark. It may go by itself meanwhile: with the namespace that the other end is in."""
+    try:
+        with routes() as iproute:
+            if iproute.link("get", index=index)[0].get("group") == GROUP:
+                iproute.link("del", index=index)
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
 
 
 def link_index(name: str) -> int | None:
