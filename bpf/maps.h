@@ -1,37 +1,55 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the programs and the agent share.
  *
- * All maps but `fragments` are mmapable arrays: the agent reads and writes them as memory, without a system call a port
- * or a counter. Array elements are padded to 8 bytes; the layouts are mirrored in src/portslice/network/dataplane.py.
+ * What the agent reads and writes often is an mmapable array: memory, without a system call a port or a counter. Array
+ * elements are padded to 8 bytes; the layouts are mirrored in src/portslice/network/dataplane.py.
  */
 #pragma once
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+/* A function that the verifier checks by itself, once, and not anew for every path that leads to it: the programs would
+ * be too much for it (kernel 6.1). What a pointer points to must have been initialised. */
+#define BY_ITSELF __attribute__((noinline))
+
 #define PORTS 65536
 #define SLOTS 4096          /* 65,536 ports in blocks of the smallest size, 16 */
 #define HOST 0              /* the slot of the host: owner of every port that no container owns */
-#define WORLD 0xffffffffu   /* as a target: out of the host's NIC */
+#define WORLD 0xffffffffu   /* as a target: out of the host, by its routes */
 #define CONTAINER_NIC 2     /* interface index of the NIC inside every container: asked for at its creation */
+#define CONTAINER_LOOPBACK 1
 
 /* Why a packet was refused. The names are repeated in dataplane.py; append only: counters outlive an agent's update. */
 enum reason {
 	FOREIGN_PORT,       /* source port outside the sender's slice */
 	FOREIGN_SOURCE,     /* source address is not the host's, or a loopback source leaving the host */
 	NOT_UNICAST,        /* to a broadcast or multicast address */
-	UNKNOWN_FRAGMENT,   /* later fragment of a datagram whose first one was not seen */
-	PROTOCOL,           /* IPv4, but a protocol without ports */
-	NOT_IPV4,           /* ARP, IPv6 and others: a container's neighbours are fixed */
+	UNKNOWN_FRAGMENT,   /* later fragment of a datagram whose first one was not seen before */
+	PROTOCOL,           /* a protocol without ports */
+	NOT_IP,             /* neither IPv4 nor IPv6, or with a VLAN tag */
 	MALFORMED,          /* shorter than its headers say */
 	MARTIAN_SOURCE,     /* from the wire with a loopback, multicast or own source address */
 	MARTIAN_DESTINATION,/* from the wire to a loopback address */
-	REASONS = 16,
+	NEIGHBOUR,          /* ARP, neighbour and router discovery, multicast listener reports */
+	FOREIGN_ICMP,       /* an ICMP error about no packet to the sender's ports, or an answer that nobody asked for */
+	ECHO_CLASH,         /* another container awaits the answer to an equal echo request */
+	ECHO_RATE,          /* more than ECHO_LIMIT requests in a second */
+	NEIGHBOUR_RATE,     /* more than NEIGHBOUR_LIMIT new neighbours in a second */
+	INCOMPLETE_DATAGRAMS,/* more unfinished fragments with this host than INCOMPLETE_MAX */
+	TOO_BIG,            /* longer than the route's MTU; the sender was told */
+	UNROUTABLE,         /* the host has no route; the sender was told */
+	HOST_LOOPBACK,      /* to a service on the host's loopback, which is closed to containers */
+	REASONS = 32,
+};
+
+struct address {
+	__be32 word[4];     /* IPv6, or IPv4 as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2) */
 };
 
 struct sample {
 	__u64 time_ns;      /* bpf_ktime_get_boot_ns */
-	__be32 saddr, daddr;
+	struct address saddr, daddr;
 	__u16 sport, dport; /* host byte order, 0 if the packet has none */
 	__u8 protocol;
 	__u8 unused[3];
@@ -49,11 +67,19 @@ struct slot {
 	__u32 unused;
 };
 
+/* struct config.flags */
+#define WITH_IPV6 1u
+#define HOST_LOOPBACK_CLOSED 2u
+
 struct config {
-	__u32 nic, loopback;/* interface indexes on the host */
+	__u32 flags;
+	__u32 loopback;     /* interface index on the host */
 	__u8 loopback_mac[6];
 	__u8 container_mac[6]; /* of the NIC inside every container */
 	__u32 container_mtu;   /* likewise */
+	__u8 examined_mac[6];  /* source of the frames on the host's loopback that container_egress of this agent has
+				* examined: nothing is left to find out */
+	__u8 unused[2];
 };
 
 struct {
@@ -98,14 +124,14 @@ enum address_kind {
 	BROADCAST = 2,      /* of a network that the host is on */
 };
 
-/* IPv4 addresses (network byte order) to their kind; loopback ones are known by their prefix. */
+/* The host's addresses to their kind; loopback ones are known by their prefix. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __be32);
+	__uint(max_entries, 4096);
+	__type(key, struct address);
 	__type(value, __u8);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} local_addresses SEC(".maps");
+} host_addresses SEC(".maps");
 
 /* Slots by interface, for packets whose ports do not name their sender. */
 struct {

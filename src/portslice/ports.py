@@ -64,6 +64,17 @@ class PortSet:
         object.__setattr__(self, "ranges", tuple(_coalesce(ranges)))
 
     @classmethod
+    def of(cls, ports: Iterable[int]) -> Self:
+        """The set of these ports. Raises ParseError if one is not in 0..65535."""
+        runs: list[list[int]] = []
+        for port in sorted(ports):
+            if runs and port <= runs[-1][1] + 1:
+                runs[-1][1] = port
+            else:
+                runs.append([port, port])
+        return cls(PortRange(begin, end) for begin, end in runs)
+
+    @classmethod
     def parse(cls, text: str) -> Self:
         """Read `31000-31004,31010`; the form that `str` gives, in brackets, is read as well.
 
@@ -138,6 +149,9 @@ def _parse_range(text: str) -> PortRange:
         raise ParseError(f"Invalid ports '{text.strip()}': {error}") from None
 
 
+_NO_PORTS = PortSet()
+
+
 class BlockAllocator:
     """Hands out aligned blocks of `size` ports from `space`, lowest first.
 
@@ -165,9 +179,13 @@ class BlockAllocator:
         """All blocks of the space, free or not, in the order in which an empty allocator hands them out."""
         return self._blocks(self.space)
 
-    def allocate(self) -> PortRange:
-        """Take the lowest free block. Raises NoPortsError if there is none."""
-        block = next(self._blocks(self._free), None)
+    def free_blocks(self) -> Iterator[PortRange]:
+        """The blocks that can still be allocated, lowest first."""
+        return self._blocks(self._free)
+
+    def allocate(self, avoid: PortSet = _NO_PORTS) -> PortRange:
+        """Take the lowest free block that has none of the ports `avoid`. Raises NoPortsError if there is none."""
+        block = next(self._blocks(self._free - avoid), None)
         if block is None:
             raise NoPortsError("Failed to allocate ephemeral ports")
         self._free -= PortSet([block])

@@ -16,7 +16,11 @@ from portslice.network import namespaces
 TIMEOUT_SECS = 60.0  # an emulated machine is slow
 ETH_P_ALL = 3
 _PACKET_OUTGOING = 4
-_KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+_KINDS = {
+    "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
+    "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
+    "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
+}
 
 Address = tuple[str, int]
 
@@ -24,13 +28,14 @@ Address = tuple[str, int]
 def open_socket(
     namespace: Path, protocol: str, bind: Address | None = None, connect: Address | None = None
 ) -> socket.socket:
-    """A "tcp" or "udp" socket in `namespace`."""
+    """A "tcp", "udp" or "sctp" socket in `namespace`; for IPv6 if an address is of it."""
+    six = any(":" in address[0] for address in (bind, connect) if address is not None)
     with namespaces.entered(namespace):
-        opened = socket.socket(socket.AF_INET, _KINDS[protocol])
+        opened = socket.socket(socket.AF_INET6 if six else socket.AF_INET, *_KINDS[protocol])
     try:
         opened.settimeout(TIMEOUT_SECS)
         if bind is not None:
-            if protocol == "tcp":
+            if protocol != "udp":
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             opened.bind(bind)
         if connect is not None:
@@ -44,7 +49,7 @@ def open_socket(
 def listen(namespace: Path, protocol: str, address: Address) -> socket.socket:
     """A socket that waits for `protocol` on `address` ("" is every one)."""
     opened = open_socket(namespace, protocol, bind=address)
-    if protocol == "tcp":
+    if protocol != "udp":
         opened.listen(1024)
     return opened
 
@@ -98,7 +103,7 @@ def talk_tcp(listener: socket.socket, client: socket.socket, target: Address, bu
     :return: the client's address as its server saw it.
     """
     client.connect(target)
-    with accepted(listener) as (server, seen):
+    with accepted(listener) as (server, (host, port, *_)):
         for sender, receiver in ((client, server), (server, client)):
             sender.sendall(b"hello")
             assert _receive(receiver, 5) == b"hello"
@@ -115,7 +120,7 @@ def talk_tcp(listener: socket.socket, client: socket.socket, target: Address, bu
         for thread in work:
             thread.join()
         assert received == {"server": data, "client": data}
-    return seen
+    return host, port
 
 
 def talk_udp(server: socket.socket, client: socket.socket, target: Address, size: int) -> Address:
@@ -130,7 +135,7 @@ def talk_udp(server: socket.socket, client: socket.socket, target: Address, size
     server.sendto(data, seen)
     received, answered = client.recvfrom(65535)
     assert received == data
-    assert answered == target
+    assert answered[:2] == target
     return str(seen[0]), int(seen[1])
 
 

@@ -209,15 +209,15 @@ REFUSED_OUT = {
     "shorter than its header": ("malformed", replace(GOOD_OUT, cut=32 + 8 + 6)),
     "header length below five": ("malformed", replace(GOOD_OUT, header_words=4)),
     "header length beyond the packet": ("malformed", replace(GOOD_OUT, header_words=15, cut=32)),
-    "ARP": ("not_ipv4", replace(GOOD_OUT, ethertype=ETH_P_ARP, mac=BROADCAST)),
-    "IPv6": ("not_ipv4", replace(GOOD_OUT, ethertype=ETH_P_IPV6)),
-    "an ethertype of nobody's": ("not_ipv4", replace(GOOD_OUT, ethertype=ETH_P_EXPERIMENTAL)),
+    "ARP": ("neighbour", replace(GOOD_OUT, ethertype=ETH_P_ARP, mac=BROADCAST)),
+    "IPv4 in a frame for IPv6": ("malformed", replace(GOOD_OUT, ethertype=ETH_P_IPV6)),
+    "an ethertype of nobody's": ("not_ip", replace(GOOD_OUT, ethertype=ETH_P_EXPERIMENTAL)),
 }
 
 
 @pytest.mark.parametrize("case", [*REFUSED_OUT, "VLAN tag"])
 def test_refused_from_inside(ground: Ground, case: str) -> None:
-    reason, frame = REFUSED_OUT.get(case, ("not_ipv4", GOOD_OUT))
+    reason, frame = REFUSED_OUT.get(case, ("not_ip", GOOD_OUT))
     bad = _to(ground, frame)
     before = ground.node.drops("one").get(reason, 0)
     ground.inside.send(tagged(bytes(bad)) if case == "VLAN tag" else bytes(bad))

@@ -18,6 +18,7 @@ from portslice.demo.testbed import NIC, WORLD_ADDRESS, Testbed, testbed
 from portslice.errors import ConflictError, PortsliceError
 from portslice.network import host, namespaces
 from portslice.ports import PortSet
+from portslice.rates import RatePolicy
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,9 @@ def test_what_was_prepared_before_the_failure_is_taken_back(bed: Testbed, monkey
         ports=PortSet.parse("31000-32000"),
         ephemeral=PortSet.parse("32768-57344"),
         block=1024,
-        egress=None,
+        egress=RatePolicy(),
+        ingress=RatePolicy(),
+        ingress_for_existing=True,
         fair_queue=None,
         with_fq_codel=False,
     )

@@ -2,11 +2,11 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -158,35 +158,43 @@ def test_a_host_without_a_network() -> None:
     assert checks["address and gateway"].remedy == "ip address add ADDRESS/LENGTH dev eth0"
 
 
-def test_listening_sockets(bed: Testbed) -> None:
-    """Sockets inside the slices are shown, and the remedy shows whose they are; others are not."""
-    with listening(bed, (31005, 40000), (5000, 57345)):
-        check = examine(bed)["listening sockets"]
+def test_the_hosts_sockets(bed: Testbed) -> None:
+    """Those on the containers' ports are named with their process, connections and IPv6 too; others are not. The
+    remedy shows the same ones, and a lack of them is all that is asked for."""
+    with ExitStack() as stack:
+
+        def opened(family: int, kind: int, port: int) -> socket.socket:
+            made = stack.enter_context(socket.socket(family, kind))
+            made.bind(("", port))
+            return made
+
+        with namespaces.entered(bed.host):
+            for port in (5000, 31005, 57345):
+                opened(socket.AF_INET6, socket.SOCK_STREAM, port).listen()
+            for port in (5000, 40000, 57345):
+                opened(socket.AF_INET, socket.SOCK_DGRAM, port)
+            opened(socket.AF_INET, socket.SOCK_STREAM, 31007).connect(("127.0.0.1", 5000))
+        check = examine(bed)["host's sockets"]
         assert check.status is Status.WARNING
         assert check.ok
-        assert check.detail.endswith(": tcp 31005, udp 40000")
+        shown = re.findall(r"(\w+ \d+) \(([^,]+), pid (\d+)\)", check.detail)
+        assert [name for name, *_ in shown] == ["tcp 31005", "tcp 31007", "udp 40000"]
+        assert {pid for *_, pid in shown} == {str(os.getpid())}
         command = check.remedy.partition(": ")[2]
-        shown = bed.run(bed.host, "sh", "-c", command).stdout
-        assert "31005" in shown
-        assert "40000" in shown
-        assert f"pid={os.getpid()}," in shown
-    assert examine(bed)["listening sockets"].status is Status.OK
+        lines = bed.run(bed.host, "sh", "-c", command).stdout.splitlines()[1:]
+        assert sorted(int(line.split()[4].rpartition(":")[2]) for line in lines) == [31005, 31007, 40000]
+        assert all(f"pid={os.getpid()}," in line for line in lines)
+    check = examine(bed)["host's sockets"]
+    assert (check.status, check.detail) == (Status.OK, "")
 
 
-@contextmanager
-def listening(bed: Testbed, *ports: tuple[int, int]) -> Iterator[None]:
-    """Sockets of the host on pairs of a TCP and a UDP port; the TCP ones are IPv6, which the kernel lists elsewhere."""
-    sockets = []
-    with namespaces.entered(bed.host):
-        for tcp, udp in ports:
-            sockets.append(socket.create_server(("::", tcp), family=socket.AF_INET6, dualstack_ipv6=True))
-            sockets.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            sockets[-1].bind(("127.0.0.1", udp))
-    try:
-        yield
-    finally:
-        for each in sockets:
-            each.close()
+def test_many_sockets_of_the_host(bed: Testbed) -> None:
+    with ExitStack() as stack, namespaces.entered(bed.host):
+        for port in range(31000, 31020):
+            stack.enter_context(socket.create_server(("", port)))
+        check = examine(bed)["host's sockets"]
+    assert check.detail.endswith("), and 12 more")
+    assert check.remedy.count("sport") == 8
 
 
 def test_another_agent(shared_node: Node) -> None:

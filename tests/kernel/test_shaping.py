@@ -14,14 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from portslice.agent import startup
-from portslice.agent.flags import AgentFlags
 from portslice.demo.node import Node, node
 from portslice.demo.testbed import NIC, WORLD_ADDRESS, Testbed
-from portslice.flags import load
 from portslice.network.qdiscs import htb
-from portslice.network.qdiscs.htb import Rate
 from portslice.network.rtnetlink import Rtnetlink
+from portslice.rates import Rate
 from tests.kernel.conftest import HAS_FQ_CODEL
 from tests.kernel.waiting import until
 
@@ -119,18 +116,6 @@ def test_the_limit_is_one_for_everything_that_leaves(bed: Testbed, capacity: flo
 # What the kernel is told
 
 
-def egress_rate(*flags: str) -> int | None:
-    return startup.egress_rate(load(AgentFlags, flags, {})[0])
-
-
-def test_a_limit_below_the_minimum_is_raised_to_it_and_zero_is_none() -> None:
-    """That 0 is no limit Mesos' documentation says; its code raises 0 to the minimum."""
-    assert egress_rate("--egress_rate_limit_per_container=1000B") == 125_000
-    assert egress_rate("--egress_rate_limit_per_container=1000B", "--minimum_egress_rate_limit=0B") == 1000
-    assert egress_rate("--egress_rate_limit_per_container=1MB", "--minimum_egress_rate_limit=2MB") == 2 << 20
-    assert egress_rate("--egress_rate_limit_per_container=0B") is None
-
-
 def test_no_limit_is_no_queue(agent: Node) -> None:
     container = agent.launch("c")
     usage = agent.statistics("c")
@@ -149,7 +134,7 @@ def test_rates_arrive_in_the_kernel(bed: Testbed, limit: Rate, shown: str) -> No
     """Also those beyond the 34 Gbit/s of the classic 32-bit field."""
     with Rtnetlink(bed.host) as netlink:
         htb.install(netlink, NIC_INDEX, limit)
-        assert htb.rate_of(netlink, NIC_INDEX) == limit.rate
+        assert htb.setting_of(netlink, NIC_INDEX) == htb.setting(limit)
     classes = bed.run(bed.host, "tc", "-s", "-d", "class", "show", "dev", NIC).stdout
     assert f"class htb 1:1 root prio 0 quantum {max(1514, min(limit.rate // 10, 60000))} rate {shown} " in classes
 

@@ -15,6 +15,7 @@ import pytest
 
 from portslice.agent import startup
 from portslice.agent.flags import NOT_YET, AgentFlags
+from portslice.agent.limits import limits
 from portslice.agent.service import Agent
 from portslice.cli import agent as agent_command
 from portslice.demo.node import RESOURCES, Node, node
@@ -22,6 +23,7 @@ from portslice.demo.testbed import Testbed, testbed
 from portslice.errors import PortsliceError
 from portslice.flags import load
 from portslice.network import namespaces
+from portslice.network.host import link_speed
 from tests.kernel.conftest import HAS_FQ_CODEL
 from tests.kernel.waiting import until
 
@@ -112,6 +114,48 @@ REFUSED = {
     ),
     "19 public interface": ({"eth0_name": "nope"}, "The public interface nope does not exist"),
     "20 loopback interface": ({"lo_name": "nope"}, "The loopback interface nope does not exist"),
+    "21 both": (
+        {"egress_rate_limit_per_container": "1MB", "egress_rate_per_cpu": "1MB"},
+        "Cannot specify both egress_rate_limit_per_container and egress_rate_per_cpu.",
+    ),
+    "22 both": (
+        {"ingress_rate_limit_per_container": "1MB", "ingress_rate_per_cpu": "auto"},
+        "Cannot specify both ingress_rate_limit_per_container and ingress_rate_per_cpu",
+    ),
+    "23 egress": (
+        {"minimum_egress_rate_limit": "2MB", "maximum_egress_rate_limit": "1MB"},
+        "Minimum egress rate limit cannot be greater than maximum egress rate.",
+    ),
+    "23 ingress": (
+        {"minimum_ingress_rate_limit": "2MB", "maximum_ingress_rate_limit": "1MB"},
+        "Minimum ingress rate limit cannot be greater than maximum ingress rate.",
+    ),
+    "24 no CPUs": (
+        {"egress_rate_per_cpu": "auto"},
+        "CPUs resource has to be specified to determine per CPU egress rate limit",
+    ),
+    "24 no whole CPU": (
+        {"egress_rate_per_cpu": "auto", "resources": f"cpus:0.9;{RESOURCES}"},
+        "CPUs resource has to be specified to determine per CPU egress rate limit",
+    ),
+    "24 no bytes": (
+        {"egress_rate_per_cpu": "fast"},
+        "Bad option for 'egress_rate_per_cpu' flag: Failed to convert '' to number",
+    ),
+    "25 no bytes": (
+        {"ingress_rate_per_cpu": "10"},
+        "Bad option for 'ingress_rate_per_cpu' flag: Invalid bytes '10'",
+    ),
+    "26 ingress": (
+        {"ingress_rate_limit_per_container": "2GB"},
+        f"The given ingress traffic limit for containers 2147483648 Bytes/s is greater than the host link speed "
+        f"{VETH_SPEED} Bytes/s",
+    ),
+    "26 minimum ingress": (
+        {"minimum_ingress_rate_limit": "2GB"},
+        f"The given minimum ingress traffic limit for containers 2147483648 Bytes/s is greater than the host link "
+        f"speed {VETH_SPEED} Bytes/s",
+    ),
     "26 egress": (
         {"egress_rate_limit_per_container": "2GB"},
         f"The given egress traffic limit for containers 2147483648 Bytes/s is greater than the host link speed "
@@ -157,6 +201,33 @@ def test_fast_enough_if_so_said(host: Path) -> None:
         startup.isolators(flags(egress_rate_limit_per_container="2GB", network_link_speed="3GB"))
 
 
+def test_the_speed_of_the_link_is_shared_among_the_cpus(host: Path) -> None:
+    """24, 25: by the driver's figure, or by what is said instead of it; a fraction of a CPU does not count."""
+    with namespaces.entered(host):
+        speed = link_speed("eth0")
+    given = flags(egress_rate_per_cpu="auto", ingress_rate_per_cpu="3MB", resources=f"cpus:3.9;{RESOURCES}")
+    assert [policy.per_cpu for policy in limits(given, "eth0", speed)] == [VETH_SPEED // 3, 3 << 20]
+    said = flags(ingress_rate_per_cpu="auto", network_link_speed="10000B", resources=f"cpus:10;{RESOURCES}")
+    assert [policy.per_cpu for policy in limits(said, "eth0", speed)] == [None, 1000]
+
+
+def test_an_unknown_speed_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    """24, 26: of a loopback the driver tells nothing. `auto` needs a speed; limits are not compared with one."""
+    speed = namespaces.in_new(lambda: link_speed("lo"))
+    text = "Failed to determine per CPU egress rate limit: Failed to determine link speed of lo: Not supported"
+    with pytest.raises(PortsliceError, match=f"^{text}$"):
+        limits(flags(egress_rate_per_cpu="auto", resources=f"cpus:2;{RESOURCES}"), "lo", speed)
+    limits(flags(ingress_rate_limit_per_container="900TB"), "lo", speed)
+    assert "The link speed of lo is unknown: the ingress traffic limit is not checked against it" in caplog.text
+
+
+def test_a_maximum_above_the_speed_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """26: such a one is harmless."""
+    limits(flags(maximum_egress_rate_limit="2GB"), "eth0", VETH_SPEED)
+    text = "The given maximum egress rate limit is greater than the link speed and will not be achieved."
+    assert text in caplog.text
+
+
 # Two errors at once: Mesos' first.
 BOTH = {
     "10 before 19": ("10 no resources at all", "19 public interface"),
@@ -167,6 +238,13 @@ BOTH = {
     "17 before 26": ("17 too few", "26 egress"),
     "19 before 20": ("19 public interface", "20 loopback interface"),
     "20 before 26": ("20 loopback interface", "26 egress"),
+    "20 before 21": ("20 loopback interface", "21 both"),
+    "21 before 22": ("21 both", "22 both"),
+    "22 before 23": ("22 both", "23 egress"),
+    "23 before 24": ("23 ingress", "24 no CPUs"),
+    "24 before 25": ("24 no CPUs", "25 no bytes"),
+    "25 before 26": ("25 no bytes", "26 egress"),
+    "26 egress before ingress": ("26 egress", "26 ingress"),
     "26 before 35": ("26 egress", "35 flow parent without colon"),
 }
 
@@ -349,17 +427,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 LATER = {
     "credential": '{"principal": "a"}',
-    "egress_burst": "1MB",
-    "egress_ceil_limit": "1MB",
-    "egress_rate_per_cpu": "auto",
-    "ingress_burst": "1MB",
-    "ingress_ceil_limit": "1MB",
-    "ingress_rate_limit_per_container": "1MB",
-    "ingress_rate_per_cpu": "auto",
     "master": "localhost:5050",
-    "maximum_egress_rate_limit": "1MB",
-    "maximum_ingress_rate_limit": "1MB",
-    "minimum_ingress_rate_limit": "1MB",
     "network_enable_rate_statistics": "true",
     "network_enable_snmp_statistics": "true",
     "network_enable_socket_statistics_details": "true",

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import pytest
 
 from portslice.demo.node import Node
-from portslice.demo.testbed import HOST_ADDRESS, WORLD_ADDRESS
+from portslice.demo.testbed import HOST_ADDRESS, HOST_ADDRESS_6, WORLD_ADDRESS, WORLD_ADDRESS_6
 from tests.kernel import peer
 from tests.kernel.waiting import until
 
 BULK = 4 << 20
 DATAGRAMS = (1, 1000, 60_000)
-LOOPBACK, RESOLVER = "127.0.0.1", "127.0.0.53"
+LOOPBACK, LOOPBACK_6, RESOLVER = "127.0.0.1", "::1", "127.0.0.53"
 ONE, TWO = 31001, 31011  # ports of the containers "one" and "two"
 UNOWNED, PRIVATE = 7000, 9000
 
@@ -50,7 +50,7 @@ class Walk(NamedTuple):
         return f"{self.client}-{self.server}-{self.address}-{self.port}"
 
 
-WALKS = (
+WALKS_4 = (
     Walk("world", "one", HOST_ADDRESS, ONE, seen=WORLD_ADDRESS),
     Walk("world", "host", HOST_ADDRESS, UNOWNED, seen=WORLD_ADDRESS),
     Walk("one", "world", WORLD_ADDRESS, UNOWNED, seen=HOST_ADDRESS),
@@ -74,12 +74,47 @@ WALKS = (
     Walk("host", "world", WORLD_ADDRESS, ONE, seen=HOST_ADDRESS),
 )
 
+SIXTH = {HOST_ADDRESS: HOST_ADDRESS_6, WORLD_ADDRESS: WORLD_ADDRESS_6, LOOPBACK: LOOPBACK_6}
+"""An address of each kind for IPv6, which has one loopback address only."""
+
+
+def _sixth(walk: Walk) -> Walk:
+    return walk._replace(address=SIXTH[walk.address], seen=SIXTH[walk.seen], listens="::")
+
+
+WALKS = (*WALKS_4, *(_sixth(walk) for walk in WALKS_4 if walk.address in SIXTH))
+
+
+def _any(walk: Walk) -> tuple[str, int]:
+    """Any address of the walk's family, and a port of the kernel's choice."""
+    return ("::" if ":" in walk.address else "", 0)
+
+
+def _has_sctp() -> bool:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not _has_sctp(), reason="this kernel has no SCTP")
+@pytest.mark.parametrize("walk", [walk for walk in WALKS if walk.port != PRIVATE], ids=str)
+def test_sctp(places: Places, walk: Walk) -> None:
+    """But for private ports: the programs cannot look up SCTP's sockets, so these are the host's from inside, too."""
+    with (
+        peer.listen(places[walk.server], "sctp", (walk.listens or walk.address, walk.port)) as server,
+        peer.open_socket(places[walk.client], "sctp", bind=(walk.seen, 0)) as client,
+    ):
+        seen = peer.talk_tcp(server, client, (walk.address, walk.port), 1000)
+        assert seen[1] == client.getsockname()[1]
+
 
 @pytest.mark.parametrize("walk", WALKS, ids=str)
 def test_tcp(places: Places, walk: Walk) -> None:
     with (
         peer.listen(places[walk.server], "tcp", (walk.listens, walk.port)) as server,
-        peer.open_socket(places[walk.client], "tcp") as client,
+        peer.open_socket(places[walk.client], "tcp", bind=_any(walk)) as client,
     ):
         seen = peer.talk_tcp(server, client, (walk.address, walk.port), BULK)
         assert seen == (walk.seen, client.getsockname()[1])
@@ -89,7 +124,7 @@ def test_tcp(places: Places, walk: Walk) -> None:
 def test_udp(places: Places, walk: Walk) -> None:
     with (
         peer.listen(places[walk.server], "udp", (walk.listens, walk.port)) as server,
-        peer.open_socket(places[walk.client], "udp") as client,
+        peer.open_socket(places[walk.client], "udp", bind=_any(walk)) as client,
     ):
         for size in DATAGRAMS:
             seen = peer.talk_udp(server, client, (walk.address, walk.port), size)

@@ -114,6 +114,36 @@ def test_a_block_of_no_ports_is_refused() -> None:
         BlockAllocator(ranges((0, 99)), 0)
 
 
+def test_blocks_with_ports_to_avoid_are_skipped() -> None:
+    allocator = BlockAllocator(ranges((1000, 2047)), 256)
+    assert list(allocator.free_blocks()) == [PortRange(1024 + 256 * n, 1279 + 256 * n) for n in range(4)]
+    avoid = ranges((1, 1023), (1279, 1280), (65535, 65535))
+    assert allocator.allocate(avoid) == PortRange(1536, 1791)
+    assert allocator.allocate(avoid) == PortRange(1792, 2047)
+    with pytest.raises(NoPortsError):
+        allocator.allocate(avoid)
+    assert allocator.available == 2  # nothing was taken
+    assert allocator.allocate() == PortRange(1024, 1279)
+
+
+@given(*(st.lists(port_range, max_size=8).map(PortSet) for _ in range(3)), st.integers(1, 20))
+def test_the_lowest_block_without_such_ports(space: PortSet, taken: PortSet, avoid: PortSet, size: int) -> None:
+    allocator = BlockAllocator(space, size)
+    for ports in (space & taken).ranges:
+        allocator.reserve(ports)
+    fitting = [block for block in allocator.free_blocks() if not any(each in avoid for each in block)]
+    if fitting:
+        assert allocator.allocate(avoid) == fitting[0]
+    else:
+        with pytest.raises(NoPortsError):
+            allocator.allocate(avoid)
+
+
+@given(st.lists(port))
+def test_sets_of_single_ports(ports: list[int]) -> None:
+    assert PortSet.of(ports) == PortSet(PortRange(each, each) for each in ports)
+
+
 def test_recovered_blocks_keep_their_size() -> None:
     allocator = BlockAllocator(ranges((1024, 2047)), 256)
     allocator.reserve(PortRange(1270, 1290))  # straddles the first two blocks

@@ -16,17 +16,7 @@ _NOT_YET = "Not supported yet."
 # Mesos' flags that are known, so that none is taken for a slip of the pen in another one's name, and refused if set.
 NOT_YET = (
     "credential",
-    "egress_burst",
-    "egress_ceil_limit",
-    "egress_rate_per_cpu",
-    "ingress_burst",
-    "ingress_ceil_limit",
-    "ingress_rate_limit_per_container",
-    "ingress_rate_per_cpu",
     "master",
-    "maximum_egress_rate_limit",
-    "maximum_ingress_rate_limit",
-    "minimum_ingress_rate_limit",
     "network_enable_rate_statistics",
     "network_enable_snmp_statistics",
     "network_enable_socket_statistics_details",
@@ -110,18 +100,90 @@ class AgentFlags:
         False, parse=boolean, help="Refuse what Mesos would refuse although it works here: blocks of no power of two."
     )
     eth0_name: str | None = flag(
-        None, parse=text, help="The public network interface; that of the default route if unset."
+        None,
+        parse=text,
+        help="The public network interface; that of the default route if unset. Several, separated by commas: the "
+        "containers have the addresses of all, and the name, MAC address and MTU of the first.",
     )
     lo_name: str | None = flag(None, parse=text, help="The loopback network interface; found out if unset.")
+    ipv6: bool = flag(
+        True, parse=boolean, help="Containers have the host's IPv6 addresses, too. `--no-ipv6`: IPv4 only, as in Mesos."
+    )
+    host_loopback: bool = flag(
+        True,
+        parse=boolean,
+        help="Containers reach services on the host's loopback (127.0.0.0/8, ::1), as in Mesos. `--no-host_loopback`: "
+        "only each other's ports, and the host itself begins conversations.",
+    )
     egress_rate_limit_per_container: Bytes | None = flag(
         None,
         parse=bytes_,
-        help="Limit of what a container sends, to anywhere, in bytes per second, e.g. 37500KB. 0B: no limit.",
+        help="Limit of what a container sends, to anywhere, in bytes per second, e.g. 37500KB. 0B: no limit. "
+        "`portslice run --egress` goes before it.",
+    )
+    egress_rate_per_cpu: str | None = flag(
+        None,
+        parse=text,
+        help="The same for each whole CPU of a container, e.g. 10MB; `auto` divides the speed of the public interface "
+        "by the `cpus` of --resources.",
     )
     minimum_egress_rate_limit: Bytes | None = flag(
         None,
         parse=bytes_,
-        help="No container's egress limit is below this; 125000B unless set, so smaller limits need `0B` here.",
+        help="The flags give no container an egress limit below this; 125000B unless set, so smaller limits need `0B` "
+        "here.",
+    )
+    maximum_egress_rate_limit: Bytes | None = flag(
+        None,
+        parse=bytes_,
+        help="No container's egress limit is above this, not even one of `portslice run --egress`. 0B: no maximum.",
+    )
+    egress_ceil_limit: Bytes | None = flag(
+        None,
+        parse=bytes_,
+        help="Bytes per second at which a burst is sent. Heeded where it is above the limit that the flags give, "
+        "which holds in the long run.",
+    )
+    egress_burst: Bytes | None = flag(
+        None, parse=bytes_, help="Size of such a burst; heeded together with --egress_ceil_limit."
+    )
+    ingress_rate_limit_per_container: Bytes | None = flag(
+        None,
+        parse=bytes_,
+        help="Limit of what a container receives, from anywhere, in bytes per second, e.g. 37500KB. 0B: no limit. "
+        "`portslice run --ingress` goes before it.",
+    )
+    ingress_rate_per_cpu: str | None = flag(
+        None,
+        parse=text,
+        help="The same for each whole CPU of a container, e.g. 10MB; `auto` divides the speed of the public interface "
+        "by the `cpus` of --resources.",
+    )
+    minimum_ingress_rate_limit: Bytes | None = flag(
+        None,
+        parse=bytes_,
+        help="The flags give no container an ingress limit below this; 125000B unless set, so smaller limits need `0B` "
+        "here.",
+    )
+    maximum_ingress_rate_limit: Bytes | None = flag(
+        None,
+        parse=bytes_,
+        help="No container's ingress limit is above this, not even one of `portslice run --ingress`. 0B: no maximum.",
+    )
+    ingress_ceil_limit: Bytes | None = flag(
+        None,
+        parse=bytes_,
+        help="Bytes per second at which a burst is received. Heeded where it is above the limit that the flags give, "
+        "which holds in the long run.",
+    )
+    ingress_burst: Bytes | None = flag(
+        None, parse=bytes_, help="Size of such a burst; heeded together with --ingress_ceil_limit."
+    )
+    ingress_isolate_existing_containers: bool = flag(
+        True,
+        parse=boolean,
+        help="Whether these flags also limit what running containers receive that have no such limit so far. If not, "
+        "limits that they have are changed or lifted only.",
     )
     egress_unique_flow_per_container: bool = flag(
         False,
@@ -137,19 +199,6 @@ class AgentFlags:
         None, parse=bytes_, help="Speed of the public interface in bytes per second, if its driver does not know."
     )
     # network/port_mapping: not there yet
-    egress_burst: Bytes | None = flag(None, parse=bytes_, help=_NOT_YET)
-    egress_ceil_limit: Bytes | None = flag(None, parse=bytes_, help=_NOT_YET)
-    egress_rate_per_cpu: str | None = flag(None, parse=text, help=_NOT_YET)
-    maximum_egress_rate_limit: Bytes | None = flag(None, parse=bytes_, help=_NOT_YET)
-    ingress_burst: Bytes | None = flag(None, parse=bytes_, help=_NOT_YET)
-    ingress_ceil_limit: Bytes | None = flag(None, parse=bytes_, help=_NOT_YET)
-    ingress_isolate_existing_containers: bool = flag(
-        True, parse=boolean, help="Accepted for Mesos' sake: there are no ingress limits yet."
-    )
-    ingress_rate_limit_per_container: Bytes | None = flag(None, parse=bytes_, help=_NOT_YET)
-    ingress_rate_per_cpu: str | None = flag(None, parse=text, help=_NOT_YET)
-    maximum_ingress_rate_limit: Bytes | None = flag(None, parse=bytes_, help=_NOT_YET)
-    minimum_ingress_rate_limit: Bytes | None = flag(None, parse=bytes_, help=_NOT_YET)
     network_enable_rate_statistics: bool = flag(False, parse=boolean, help=_NOT_YET)
     network_enable_snmp_statistics: bool = flag(False, parse=boolean, help=_NOT_YET)
     network_enable_socket_statistics_details: bool = flag(False, parse=boolean, help=_NOT_YET)

@@ -14,9 +14,11 @@ from pathlib import Path
 
 from portslice.agent import mounts, startup
 from portslice.agent.flags import AgentFlags
+from portslice.agent.limits import limits, uses_speed
 from portslice.containers import cgroups, launcher
 from portslice.containers.cgroups.v2 import CgroupsV2
-from portslice.errors import PortsliceError
+from portslice.errors import NetworkError, PortsliceError
+from portslice.network import sockets
 from portslice.network.probe import Check, Kernel, Status
 from portslice.ports import BlockAllocator, PortRange, PortSet
 
@@ -28,8 +30,6 @@ _AS_ROOT = "sudo portslice doctor"
 # that masquerading prefers.
 _CUSTOMARY = PortSet((PortRange(32768, 61000),))
 _ENOUGH_PORTS = 1024
-
-_TCP_LISTEN, _UDP_UNCONNECTED = "0A", "07"  # include/net/tcp_states.h
 
 
 @dataclass(frozen=True)
@@ -153,14 +153,15 @@ def _interfaces(flags: AgentFlags) -> Iterator[Check]:
     from portslice.network import host
 
     try:
-        nic, loopback = host.interfaces(flags.eth0_name, flags.lo_name)
+        nics, loopback = host.interfaces(flags.eth0_name, flags.lo_name)
     except PortsliceError as error:
         remedy = "--lo_name=lo" if "loopback" in str(error) else "ip route add default via GATEWAY, or --eth0_name=NIC"
         yield Check("public interface", Status.WRONG, str(error), remedy)
         return
-    yield Check("public interface", detail=f"{nic}; the loopback is {loopback}")
+    nic = nics[0]
+    yield Check("public interface", detail=f"{', '.join(nics)}; the loopback is {loopback}")
     try:
-        shared = host.discover(nic, loopback)
+        shared = host.discover(flags.eth0_name, flags.lo_name)
         yield Check("address and gateway", detail=f"{shared.address} via {shared.gateway}")
     except PortsliceError as error:
         what = "address add ADDRESS/LENGTH" if "IP network" in str(error) else "route add default via GATEWAY"
@@ -175,14 +176,17 @@ def _interfaces(flags: AgentFlags) -> Iterator[Check]:
 
 def _link_speed(flags: AgentFlags, nic: str, speed: int | None) -> Check:
     known = flags.network_link_speed or speed
-    if known is None and flags.egress_rate_limit_per_container:
-        detail = f"the driver of {nic} does not tell: the limit is not checked against it"
-        return Check("link speed", Status.WARNING, detail, "--network_link_speed=125000000B (for 1 Gbit/s)")
+    speed_flag = "--network_link_speed=125000000B (for 1 Gbit/s)"
     try:
-        startup.check_rates(flags, speed)
+        limits(flags, nic, speed)
     except PortsliceError as error:
-        remedy = f"--egress_rate_limit_per_container={known}B at most, or the true --network_link_speed"
-        return Check("link speed", Status.WRONG, str(error), remedy)
+        remedy = speed_flag if known is None else f"limits of {known}B at most, or the true --network_link_speed"
+        if "host link speed" not in str(error) and "link speed of" not in str(error):
+            remedy = "see the flags in portslice agent --help"
+        return Check("limits", Status.WRONG, str(error), remedy)
+    if known is None and uses_speed(flags):
+        detail = f"the driver of {nic} does not tell: the limit is not checked against it"
+        return Check("link speed", Status.WARNING, detail, speed_flag)
     return Check("link speed", detail="unknown" if known is None else f"{known * 8 // 10**6} Mbit/s")
 
 
@@ -209,7 +213,7 @@ def _ports(flags: AgentFlags) -> Iterator[Check]:
     except PortsliceError as error:
         fitting = 1 << max(min(1024, len(ephemeral)).bit_length() - 1, 4)
         yield Check("ephemeral blocks", Status.WRONG, str(error), f"--ephemeral_ports_per_container={fitting}")
-    yield _listeners(assigned | ephemeral)
+    yield _host_sockets(assigned | ephemeral)
 
 
 def host_range(ranges: Ranges) -> Check:
@@ -239,27 +243,18 @@ def _room(taken: PortSet) -> PortRange | None:
     return max(everywhere.ranges, key=len, default=None)
 
 
-def _listeners(slices: PortSet) -> Check:
-    """Sockets of the host that wait on a containers' port: whoever gets the port takes their packets away."""
-    found = sorted({(port, protocol) for protocol, port in _bound_sockets() if port in slices})
+def _host_sockets(slices: PortSet) -> Check:
+    """Sockets of the host on the containers' ports: no container gets such a port while they last."""
+    name = "host's sockets"
+    try:
+        found = sockets.held(slices)
+    except NetworkError as error:
+        return Check(name, Status.WARNING, str(error), "modprobe -a tcp_diag udp_diag")
     if not found:
-        return Check("listening sockets")
-    names = ", ".join(f"{protocol} {port}" for port, protocol in found[:8]) + (", …" if len(found) > 8 else "")
-    ports = " or ".join(f"sport = :{port}" for port in sorted({port for port, _ in found[:8]}))
-    detail = f"the host listens on ports of the containers: {names}"
-    return Check("listening sockets", Status.WARNING, detail, f"stop what this shows: ss -lntup '{ports}'")
-
-
-def _bound_sockets() -> Iterator[tuple[str, int]]:
-    for protocol, state in (("tcp", _TCP_LISTEN), ("udp", _UDP_UNCONNECTED)):
-        for family in ("", "6"):
-            try:
-                lines = Path(f"/proc/self/net/{protocol}{family}").read_text().splitlines()[1:]
-            except OSError:
-                continue  # no IPv6
-            for _, local, _, status, *_ in map(str.split, lines):
-                if status == state:
-                    yield protocol, int(local.rpartition(":")[2], 16)
+        return Check(name)
+    ports = " or ".join(f"sport = :{port}" for port in sorted({each.port for each in found})[: sockets.SHOWN])
+    detail = f"the host holds ports of the containers: {sockets.describe(found)}"
+    return Check(name, Status.WARNING, detail, f"stop what this shows: ss -antup '{ports}'")
 
 
 # Other agents

@@ -97,6 +97,8 @@ class Agent:
         """Inside the block the end of every container is seen to."""
         for container in self.containerizer.living():
             self._watch(container)
+        if self.port_mapping is not None:
+            self._start(self._follow(self.port_mapping.addresses.changes.fileno()))
         try:
             yield
         finally:
@@ -137,6 +139,11 @@ class Agent:
             log.info("Container %s did not end on SIGTERM: killing it", container.id)
             self.containerizer.signal(container, signal.SIGKILL)
 
+    async def _follow(self, descriptor: int) -> None:
+        while True:
+            await _readable(descriptor)
+            await asyncio.to_thread(self.containerizer.follow)
+
     def _watch(self, container: Container) -> None:
         self._watched[container.id] = asyncio.Event()
         self._start(self._see_end(container))
@@ -166,8 +173,10 @@ class Agent:
 
     async def kill_all(self) -> None:
         """Kill every container and wait until all are taken apart (--recover=cleanup)."""
-        for container in self.containerizer.living():
+        living = self.containerizer.living()
+        for container in living:  # all of them first: a thousand end together, while the earlier ones are taken apart
             self.containerizer.signal(container, signal.SIGKILL)
+        for container in living:
             await self.wait(container)
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from portslice.agent.flags import AgentFlags
+from portslice.agent.limits import limits
 from portslice.containers import cgroups, launcher
 from portslice.containers.isolators import Isolator
 from portslice.containers.isolators.cgroups import CgroupsIsolator
@@ -25,7 +26,6 @@ from portslice.containers.isolators.posix import PosixCpu, PosixMem
 from portslice.errors import PortsliceError
 from portslice.ports import BlockAllocator, PortRange, PortSet
 from portslice.resources import Resources
-from portslice.units import Bytes
 
 if TYPE_CHECKING:
     from portslice.containers.isolators.port_mapping import PortMapping
@@ -37,7 +37,6 @@ CGROUPS = {"cgroups/cpu": "cpu", "cgroups/mem": "memory"}
 DEFAULT_PORTS = PortSet((PortRange(31000, 32000),))
 WELL_KNOWN_PORTS = PortRange(0, 1023)
 MIN_BLOCK = 16
-DEFAULT_MINIMUM_RATE = 125000
 _ALIASES = {"process": ("posix/cpu", "posix/mem"), "cgroups": ("cgroups/cpu", "cgroups/mem")}
 _CONTAINERIZER = "Failed to create a containerizer"
 _MESOS_CONTAINERIZER = f"{_CONTAINERIZER}: Could not create MesosContainerizer"
@@ -155,11 +154,13 @@ def port_mapping(flags: AgentFlags) -> _Maker:
         if not check.ok:
             raise StartupError(f"{check.name}: {check.detail}. Remedy: {check.remedy}")
     ports, ephemeral = port_spaces(flags)
-    nic, loopback = host.interfaces(flags.eth0_name, flags.lo_name)
-    log.info("Using %s as the public interface", nic)
+    nics, loopback = host.interfaces(flags.eth0_name, flags.lo_name)
+    log.info("Using %s as the public interface", ", ".join(nics))
     log.info("Using %s as the loopback interface", loopback)
-    check_rates(flags, host.link_speed(nic))
-    shared = host.discover(nic, loopback)
+    egress, ingress = limits(flags, nics[0], host.link_speed(nics[0]))
+    shared = host.discover(flags.eth0_name, flags.lo_name, ipv6=flags.ipv6, host_loopback=flags.host_loopback)
+    if flags.ipv6 and not shared.ipv6:
+        log.info("Containers have no IPv6, since the host has it switched off")
     parent = flow_parent(flags) if flags.egress_unique_flow_per_container else None
     with_fq_codel = kernel.has_fq_codel()
     if parent is not None and not with_fq_codel:
@@ -173,12 +174,14 @@ def port_mapping(flags: AgentFlags) -> _Maker:
         ports=ports,
         ephemeral=ephemeral,
         block=flags.ephemeral_ports_per_container,
-        egress=egress_rate(flags),
+        egress=egress,
+        ingress=ingress,
+        ingress_for_existing=flags.ingress_isolate_existing_containers,
         fair_queue=None if parent is None else host.FairQueue(parent),
         with_fq_codel=with_fq_codel,
     )
-    if options.egress is not None and not with_fq_codel:
-        log.warning("This kernel has no fq_codel: egress is limited, bloat_reduction is not available")
+    if (egress.limits_any or ingress.limits_any) and not with_fq_codel:
+        log.warning("This kernel has no fq_codel: traffic is limited, bloat_reduction is not available")
 
     def make() -> PortMapping:
         with _failing(_ISOLATOR):
@@ -257,36 +260,6 @@ def host_port_range() -> PortRange:
         raise StartupError(f"Unexpected format from host ip_local_port_range: {value}")
     begin, end = map(int, value.split())
     return PortRange(begin, end)
-
-
-def egress_rate(flags: AgentFlags) -> int | None:
-    """Bytes per second for each container; None without a limit (Mesos' "0 means unlimited", which its code forgot)."""
-    rate = flags.egress_rate_limit_per_container
-    if not rate:
-        return None
-    minimum = flags.minimum_egress_rate_limit
-    return int(max(rate, DEFAULT_MINIMUM_RATE if minimum is None else minimum))
-
-
-def check_rates(flags: AgentFlags, speed: int | None) -> None:
-    """Whether the link is as fast as the limits, if its speed is known.
-
-    :param speed: bytes per second, as the driver says; --network_link_speed overrides it.
-    :raises StartupError: with Mesos' words.
-    """
-    limits: tuple[tuple[str, Bytes | None], ...] = (
-        ("egress traffic limit", flags.egress_rate_limit_per_container),
-        ("minimum egress traffic limit", flags.minimum_egress_rate_limit),
-    )
-    speed = flags.network_link_speed or speed
-    for name, limit in limits:
-        if limit and speed is None:
-            log.warning("The link speed is unknown: the %s is not checked against it", name)
-        elif limit and speed is not None and limit > speed:
-            raise StartupError(
-                f"The given {name} for containers {int(limit)} Bytes/s is greater than the host link speed "
-                f"{int(speed)} Bytes/s"
-            )
 
 
 def flow_parent(flags: AgentFlags) -> int:

@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 from portslice.errors import PortsliceError
 
-_BASE = "/portslice/v1/containers"
+_ROOT = "/portslice/v1"
+_BASE = f"{_ROOT}/containers"
 _CHUNK = 1 << 16
 
 
@@ -63,6 +64,14 @@ class Client:
     def statistics(self, name: str) -> dict[str, Any]:
         """Identity, ResourceStatistics and drops of a living container."""
         return _object(self._json("GET", _of(name, "statistics")))
+
+    def update(self, name: str, change: dict[str, Any]) -> dict[str, Any]:
+        """Change a running container."""
+        return _object(self._json("PATCH", _of(name), change))
+
+    def drops(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Refused packets of one container, or of all and the host, by container and reason."""
+        return list(self._json("GET", f"{_ROOT}/drops" + (f"?container={quote(name, safe='')}" if name else "")))
 
     def kill(self, name: str, signal: str) -> dict[str, Any]:
         """Signal a container."""

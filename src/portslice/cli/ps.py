@@ -5,7 +5,7 @@ import json
 import time
 
 from portslice.cli.client import Client
-from portslice.cli.table import ports, table
+from portslice.cli.table import age, ports, table
 
 _EPILOG = """\
 examples:
@@ -36,7 +36,7 @@ def main(options: argparse.Namespace) -> int:
             ports(each["ports"]),
             ports([each["ephemeral_ports"]]) if each["ephemeral_ports"] else "-",
             _state(each["state"], each["exit_status"]),
-            _age(time.time() - each["created"]),
+            age(time.time() - each["created"]),
             " ".join(each["command"])[:40],
         )
         for each in containers
@@ -47,10 +47,3 @@ def main(options: argparse.Namespace) -> int:
 
 def _state(state: str, status: int | None) -> str:
     return state if state != "exited" else f"exited ({'?' if status is None else status})"
-
-
-def _age(secs: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
-        if secs >= size:
-            return f"{int(secs // size)}{unit}"
-    return f"{int(secs)}s"

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, BinaryIO, TypeVar
 
+from portslice.cli import values
 from portslice.cli.client import AgentGoneError, Client
 from portslice.errors import PortsliceError
-from portslice.ports import PortSet
-from portslice.units import Bytes
 
 T = TypeVar("T")
 
@@ -30,6 +29,7 @@ Ctrl-C ends it with SIGTERM, and a second time with SIGKILL.
 examples:
   portslice run -- python3 -c 'print("hello")'
   portslice run --name web --cpus 0.5 --mem 64MB --ports 1 -- sh -c 'exec python3 -m http.server $PORT0'
+  portslice run --egress 10MB --ingress 2MB -- ./crawler
   portslice run --name game -d --ports 31000-31004 -- ./server --port 31000
   portslice run --userns --read-only -- ./not-to-be-trusted
 
@@ -41,9 +41,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.usage = "portslice run [options] -- COMMAND [ARGUMENT ...]"
     parser.add_argument("--name", help="name of the container (default: made up)")
-    parser.add_argument("--cpus", type=_cpus, help="share of CPUs, e.g. 0.5 (default: not limited)")
-    parser.add_argument("--mem", type=_bytes, help="memory limit, e.g. 64MB (default: not limited)")
-    parser.add_argument("--ports", type=_ports, default=0, help="how many assigned ports (5), or which (31000-31004)")
+    parser.add_argument("--cpus", type=values.cpus, help="share of CPUs, e.g. 0.5 (default: not limited)")
+    parser.add_argument("--mem", type=values.bytes_, help="memory limit, e.g. 64MB (default: not limited)")
+    parser.add_argument(
+        "--ports", type=values.ports, default=0, help="how many assigned ports (5), or which (31000-31004)"
+    )
+    for direction, verb in (("egress", "sends"), ("ingress", "receives")):
+        text = f"limit of what it {verb} in bytes per second, e.g. 10MB; 0: none (default: as the agent's flags say)"
+        parser.add_argument(f"--{direction}", type=values.rate, metavar="RATE", help=text)
     parser.add_argument(
         "-e", "--env", type=_variable, action="append", default=[], metavar="NAME=VALUE", help="environment variable"
     )
@@ -81,6 +86,8 @@ def main(options: argparse.Namespace) -> int:
         "cpus": options.cpus,
         "mem": options.mem,
         "ports": options.ports,
+        "egress": options.egress,
+        "ingress": options.ingress,
         "environment": dict(options.env),
         "user_namespace": options.userns,
         "read_only": options.read_only,
@@ -212,29 +219,3 @@ def _gid(text: str) -> int:
         return grp.getgrnam(text).gr_gid
     except KeyError:
         raise argparse.ArgumentTypeError(f"there is no group '{text}'") from None
-
-
-def _cpus(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of CPUs: write e.g. 0.5")
-    return value
-
-
-def _bytes(text: str) -> int:
-    try:
-        return int(Bytes.parse(text))
-    except PortsliceError as error:
-        raise argparse.ArgumentTypeError(f"{error}: write e.g. 64MB") from None
-
-
-def _ports(text: str) -> int | str:
-    if text.isdecimal():
-        return int(text)
-    try:
-        return str(PortSet.parse(text))
-    except PortsliceError as error:
-        raise argparse.ArgumentTypeError(f"{error}: write how many ports (5), or which (31000-31004)") from None

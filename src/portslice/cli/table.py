@@ -1,4 +1,4 @@
-"""Plain tables."""
+"""Plain tables, and what stands in them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -22,3 +22,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def ports(ranges: Iterable[Sequence[int]]) -> str:
     """31000-31004,31010"""
     return ",".join(str(begin) if begin == end else f"{begin}-{end}" for begin, end in ranges) or "-"
+
+
+def age(secs: float) -> str:
+    """12s, 3m, 5h, 2d"""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if secs >= size:
+            return f"{int(secs // size)}{unit}"
+    return f"{int(secs)}s"

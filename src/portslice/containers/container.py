@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from portslice.containers.process import ProcessHandle
 from portslice.ports import PortRange, PortSet
+from portslice.rates import Rate
 
 _SHOWN_COMMAND = 15
 
@@ -27,6 +28,8 @@ class Request:
     :param user_namespace: uid and gid are not the host's but those of a user namespace, which own nothing outside.
     :param read_only: the file system, but for the sandbox and a private /tmp.
     :param devices: of the host's, below /dev, to be seen besides the usual ones.
+    :param egress: limit of what it sends in bytes per second; 0: none; None: the agent's flags decide.
+    :param ingress: likewise of what it receives.
     """
 
     command: tuple[str, ...]
@@ -40,6 +43,19 @@ class Request:
     user_namespace: bool = False
     read_only: bool = False
     devices: tuple[Path, ...] = ()
+    egress: int | None = None
+    ingress: int | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What somebody wants to be otherwise while the container runs; the members are a `Request`'s, None: as it is."""
+
+    cpus: float | None = None
+    mem: int | None = None
+    ports: PortSet | int | None = None
+    egress: int | None = None
+    ingress: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,20 +63,22 @@ class Network:
     """The share of the network that the port_mapping isolator gave.
 
     :param slot: number in the BPF maps.
-    :param egress: limit in bytes per second.
+    :param egress: limit of what it sends, in effect; None: no limit. Likewise `ingress`.
     """
 
     slot: int
     ephemeral: PortRange
     ports: PortSet
-    egress: int | None
+    egress: Rate | None
+    ingress: Rate | None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "slot": self.slot,
             "ephemeral_ports": [self.ephemeral.begin, self.ephemeral.end],
             "ports": [[ports.begin, ports.end] for ports in self.ports.ranges],
-            "egress": self.egress,
+            "egress": asdict(self.egress) if self.egress else None,
+            "ingress": asdict(self.ingress) if self.ingress else None,
         }
 
     @classmethod
@@ -69,7 +87,8 @@ class Network:
             slot=data["slot"],
             ephemeral=PortRange(*data["ephemeral_ports"]),
             ports=PortSet(PortRange(*ports) for ports in data["ports"]),
-            egress=data["egress"],
+            egress=Rate(**data["egress"]) if data["egress"] else None,
+            ingress=Rate(**data["ingress"]) if data["ingress"] else None,
         )
 
 
@@ -81,6 +100,7 @@ class Container:
     :param cpus: share of CPUs asked for; None: not limited.
     :param mem: bytes of memory asked for; None: not limited.
     :param first_id: the host's uid and gid for 0 inside, in a user namespace; None: uid and gid are the host's.
+    :param egress: limit asked for, as in `Request`; what is in effect stands in `network`. Likewise `ingress`.
     :param init: its first process; killing it ends all the others.
     :param supervisor: the process that writes the exit status when init has ended, and then ends.
     :param exit_status: 0-255, 128 + n after signal n; None while it runs, or if it was lost.
@@ -96,6 +116,8 @@ class Container:
     environment: dict[str, str] = field(default_factory=dict)
     cpus: float | None = None
     mem: int | None = None
+    egress: int | None = None
+    ingress: int | None = None
     network: Network | None = None
     first_id: int | None = None
     read_only: bool = False

@@ -22,7 +22,7 @@ from threading import RLock
 from typing import Any
 
 from portslice.containers import id_range, launcher
-from portslice.containers.container import Container, Request, State
+from portslice.containers.container import Change, Container, Request, State
 from portslice.containers.isolators import Isolator, Launch, Statistics
 from portslice.containers.journal import Journal
 from portslice.containers.record import Record
@@ -142,12 +142,16 @@ class Containerizer:
                 mem=request.mem,
                 read_only=request.read_only,
                 devices=tuple(_checked_device(path) for path in request.devices),
+                egress=request.egress,
+                ingress=request.ingress,
             )
             try:
                 for isolator in self._isolators:
                     container = isolator.allocate(container, request)
-                if request.ports and container.network is None:
-                    raise ContainerError("Ports are given out by the isolator network/port_mapping: see --isolation")
+                if container.network is None and (request.ports or request.egress or request.ingress):
+                    raise ContainerError(
+                        "Ports and network limits are given by the isolator network/port_mapping: see --isolation"
+                    )
                 if request.user_namespace:
                     container = container.changed(first_id=_first_id(container))
                 self._journal.write(container)
@@ -194,6 +198,50 @@ class Containerizer:
             devices=container.devices,
         )
 
+    # Changing
+
+    def update(self, container_id: str, change: Change) -> Container:
+        """Change a running container; the container as it is then.
+
+        As in a launch, every isolator promises first, the record is written, and then the kernel is made to agree. The
+        isolators are asked in reverse, because what comes first of them, memory, cannot always be taken back.
+
+        :raises PortsliceError: all is as it was.
+        """
+        with self._lock:
+            old = self.find(container_id)
+            if old.state is not State.RUNNING:
+                raise NotFoundError(f"The container '{old.name}' is not running")
+            asked = {name: getattr(change, name) for name in ("cpus", "mem", "egress", "ingress")}
+            new = old.changed(**{name: value for name, value in asked.items() if value is not None})
+            for isolator in self._isolators:
+                new = isolator.reallocate(new, change)
+            if new != old:
+                self._journal.write(new)
+                try:
+                    self._apply(old, new)
+                except Exception as error:
+                    self._journal.write(old)
+                    if isinstance(error, OSError):
+                        raise ContainerError(f"Failed to update container: {error}") from error
+                    raise
+                self._containers[new.id] = new
+            return new
+
+    def _apply(self, old: Container, new: Container) -> None:
+        begun: list[Isolator] = []
+        try:
+            for isolator in reversed(self._isolators):
+                begun.append(isolator)
+                isolator.update(old, new)
+        except Exception:
+            for isolator in reversed(begun):
+                try:
+                    isolator.update(new, old)
+                except Exception as error:
+                    log.error("Failed to put back the limits of container %s: %s", old.id, error)
+            raise
+
     # Ending
 
     def signal(self, container: Container, number: signal.Signals) -> None:
@@ -212,6 +260,7 @@ class Containerizer:
             status = container.exit_status
         message = "" if status is not None else "The exit status was lost"
         with self._lock:
+            container = self._containers[container_id]  # it may have been updated meanwhile
             container = self._change(container, exit_status=status)  # the launcher's record goes with the clean-up
             self._cleanup(container)
             container = self._change(
@@ -268,8 +317,22 @@ class Containerizer:
             if container.supervisor is not None and container.supervisor.alive():
                 for isolator in self._isolators:
                     isolator.isolate(container)
+                self._follow_flags(container)
             else:
                 self.reap(container.id)
+
+    def follow(self) -> None:
+        """Let the containers have what has changed on the host."""
+        with self._lock:
+            for isolator in self._isolators:
+                isolator.follow(self.living())
+
+    def _follow_flags(self, container: Container) -> None:
+        """Limits that come from the agent's flags are those of its flags now."""
+        try:
+            self.update(container.id, Change())
+        except Exception as error:
+            log.error("Failed to update container %s: %s", container.id, error)
 
     def close(self, *, release: bool) -> None:
         """Let go of everything; with `release` the host is to be as before the first container."""

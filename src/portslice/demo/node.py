@@ -153,7 +153,7 @@ class Node:
         return problems + self.leftovers()
 
     def leftovers(self) -> list[str]:
-        """Links, filters, mounts, cgroups and processes of ours that still are there."""
+        """Links, filters, reserved ports, mounts, cgroups and processes of ours that still are there."""
         left = []
         for line in self.bed.run(self.bed.host, "ip", "-o", "link", "show", "type", "veth").stdout.splitlines():
             if line.split(": ")[1].startswith("ps"):
@@ -162,6 +162,8 @@ class Node:
             filters = self.bed.run(self.bed.host, "tc", "filter", "show", "dev", device, "ingress", check=False).stdout
             if filters.strip():
                 left.append(f"filter on {device}: {filters.strip()}")
+        if (self.runtime / "reserved_ports.json").exists():
+            left.append("reserved ports")
         for line in Path("/proc/self/mounts").read_text().splitlines():
             if line.split()[1].startswith(f"{self.directory}/"):
                 left.append(f"mount {line.split()[1]}")

@@ -1,6 +1,6 @@
 """A host and the world around it, in network namespaces: the machine's own network is never touched.
 
-    world 10.77.0.1 ── eth0 10.77.0.2/24 host
+    world 10.77.0.1, fd77::1 ── eth0 10.77.0.2/24, fd77::2/64 host
 
 The demo shows the product on it, and the tests run on it. Everything lives below one temporary directory and ends
 with the `with` block, whatever happened inside.
@@ -19,6 +19,7 @@ from portslice.network import namespaces
 
 WORLD_ADDRESS = "10.77.0.1"
 HOST_ADDRESS = "10.77.0.2"
+WORLD_ADDRESS_6, HOST_ADDRESS_6 = "fd77::1", "fd77::2"
 NIC = "eth0"
 HOST_PORTS = "57345 61000"  # the host's own ephemeral ports, apart from the containers'
 
@@ -91,11 +92,15 @@ def testbed() -> Iterator[Testbed]:
         bed.run(
             bed.host, *f"ip link add {NIC} type veth peer name world netns".split(), str(bed.world)
         )
-        bed.run(bed.world, *f"ip address add {WORLD_ADDRESS}/24 dev world".split())
-        bed.run(bed.world, *["ip", "link", "set", "world", "up"])
-        bed.run(bed.host, *f"ip address add {HOST_ADDRESS}/24 dev {NIC}".split())
-        bed.run(bed.host, *f"ip link set {NIC} up".split())
-        bed.run(bed.host, *f"ip route add default via {WORLD_ADDRESS}".split())
+        for namespace, link, address, address_6 in (
+            (bed.world, "world", WORLD_ADDRESS, WORLD_ADDRESS_6),
+            (bed.host, NIC, HOST_ADDRESS, HOST_ADDRESS_6),
+        ):
+            bed.run(namespace, *f"ip address add {address}/24 dev {link}".split())
+            bed.run(namespace, *f"ip address add {address_6}/64 dev {link} nodad".split())
+            bed.run(namespace, *f"ip link set {link} up".split())
+        for address in (WORLD_ADDRESS, WORLD_ADDRESS_6):
+            bed.run(bed.host, *f"ip route add default via {address}".split())
         bed.run(bed.host, "sysctl", "-qw", f"net.ipv4.ip_local_port_range={HOST_PORTS}")
         yield bed
     finally:

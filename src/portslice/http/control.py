@@ -1,9 +1,11 @@
-"""What changes the host: launch, kill; and what shows sandbox contents. On the Unix socket only.
+"""What changes the host: launch, update, kill; and what shows sandbox contents. On the Unix socket only.
 
     POST   /portslice/v1/containers                  launch; 201 with the container
     GET    /portslice/v1/containers                  all containers, ended ones too
     GET    /portslice/v1/containers/NAME             one of them, by name or id
+    PATCH  /portslice/v1/containers/NAME             change ports, limits, CPUs and memory while it runs
     GET    /portslice/v1/containers/NAME/statistics  its ResourceStatistics, drops by reason, and identity
+    GET    /portslice/v1/drops                       refused packets of all, or ?container=NAME, by reason, and the last
     POST   /portslice/v1/containers/NAME/kill        {"signal": "SIGTERM"}
     GET    /portslice/v1/containers/NAME/wait        answers when it has ended
     GET    /portslice/v1/containers/NAME/stdout      (or stderr) ?offset=N: from there to the end of the container
@@ -17,13 +19,14 @@ import os
 import signal
 import stat
 from collections.abc import Awaitable, Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from portslice.agent.service import Agent
-from portslice.containers.container import Container, Request, State
+from portslice.containers.container import Change, Container, Request, State
 from portslice.errors import (
     AccessError,
     ConflictError,
@@ -73,7 +76,8 @@ def container_json(container: Container) -> dict[str, Any]:
         "command": list(container.command),
         "ports": [list(range_) for range_ in _bounds(network.ports)] if network else [],
         "ephemeral_ports": [network.ephemeral.begin, network.ephemeral.end] if network else None,
-        "egress_bytes_per_sec": network.egress if network else None,
+        "egress_bytes_per_sec": network.egress.rate if network and network.egress else None,
+        "ingress_bytes_per_sec": network.ingress.rate if network and network.ingress else None,
         "cpus": container.cpus,
         "mem_bytes": container.mem,
         "uid": container.uid,
@@ -102,7 +106,9 @@ class Control:
             web.post(base, self.launch),
             web.get(base, self.list),
             web.get(base + "/{name}", self.show),
+            web.patch(base + "/{name}", self.update),
             web.get(base + "/{name}/statistics", self.statistics),
+            web.get("/portslice/v1/drops", self.drops),
             web.post(base + "/{name}/kill", self.kill),
             web.get(base + "/{name}/wait", self.wait),
             web.get(base + "/{name}/{stream:stdout|stderr}", self.output),
@@ -129,6 +135,8 @@ class Control:
                 user_namespace=_switch(body, "user_namespace"),
                 read_only=_switch(body, "read_only"),
                 devices=tuple(Path(path) for path in _strings(body.get("devices", []), "devices")),
+                egress=_member(body, "egress", int),
+                ingress=_member(body, "ingress", int),
             )
         )
         return web.json_response(container_json(container), status=201)
@@ -139,20 +147,43 @@ class Control:
     async def show(self, request: web.Request) -> web.Response:
         return web.json_response(container_json(self._find(request)))
 
-    async def statistics(self, request: web.Request) -> web.Response:
+    async def update(self, request: web.Request) -> web.Response:
         container = self._find(request)
-        if container.state is not State.RUNNING:
-            raise NotFoundError(f"The container '{container.name}' is not running")
+        body = await _body(request)
+        if unknown := body.keys() - {field.name for field in fields(Change)}:
+            raise ParseError(f"'{min(unknown)}' cannot be changed while a container runs")
+        change = Change(
+            cpus=_member(body, "cpus", (int, float)),
+            mem=_member(body, "mem", int),
+            ports=None if body.get("ports") is None else _ports(body["ports"]),
+            egress=_member(body, "egress", int),
+            ingress=_member(body, "ingress", int),
+        )
+        if 0 in (change.cpus, change.mem):
+            raise ParseError("'cpus' and 'mem' must be more than 0")
+        updated = await asyncio.to_thread(self._agent.containerizer.update, container.id, change)
+        return web.json_response(container_json(updated))
+
+    async def statistics(self, request: web.Request) -> web.Response:
+        container = self._running(request.match_info["name"])
         for usage in await self._agent.snapshots.take():
             if usage.container.id == container.id:
                 drops = self._agent.port_mapping.drops(container) if self._agent.port_mapping else None
                 return web.json_response({**usage.containers_json(), "drops": drops})
         raise NotFoundError(f"The container '{container.name}' has just ended")
 
+    async def drops(self, request: web.Request) -> web.Response:
+        """One object a container (null: the host) and reason; by name, and what was refused most comes first."""
+        isolator = self._agent.port_mapping
+        if isolator is None:
+            raise NotFoundError("The agent runs without network/port_mapping, which alone refuses packets")
+        name = request.query.get("container")
+        living = sorted(self._agent.containerizer.living(), key=lambda container: container.name)
+        containers = [None, *living] if name is None else [self._running(name)]
+        return web.json_response([each for one in containers for each in _refused(one, isolator.drops(one))])
+
     async def kill(self, request: web.Request) -> web.Response:
-        container = self._find(request)
-        if container.state is not State.RUNNING:
-            raise NotFoundError(f"The container '{container.name}' is not running")
+        container = self._running(request.match_info["name"])
         name = _member(await _body(request), "signal", str, "SIGTERM")
         try:
             number = signal.Signals[name]
@@ -190,6 +221,22 @@ class Control:
 
     def _find(self, request: web.Request) -> Container:
         return self._agent.containerizer.find(request.match_info["name"])
+
+    def _running(self, name: str) -> Container:
+        container = self._agent.containerizer.find(name)
+        if container.state is not State.RUNNING:
+            raise NotFoundError(f"The container '{container.name}' is not running")
+        return container
+
+
+def _refused(container: Container | None, drops: dict[str, Any]) -> list[dict[str, Any]]:
+    whose = {"container": container.name if container else None, "id": container.id if container else None}
+    refused = []
+    for sample in drops["samples"]:
+        reason = sample["reason"]
+        last = {name: value for name, value in sample.items() if name != "reason"}
+        refused.append({**whose, "reason": reason, "packets": drops["counts"].get(reason, 0), "last": last})
+    return sorted(refused, key=lambda each: (-each["packets"], each["reason"]))
 
 
 def _open(path: Path) -> int | None:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from portslice.network.qdiscs.htb import Rate
 from portslice.ports import PortRange, PortSet
+from portslice.rates import Rate
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import mmap
 import os
+import sys
 from ctypes import POINTER, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_void_p
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def _load_library() -> ctypes.CDLL | None:
     library.bpf_object__open_file.argtypes = (c_char_p, POINTER(_ObjectOptions))
     for name in ("bpf_object__find_program_by_name", "bpf_object__find_map_by_name"):
         getattr(library, name).argtypes = (c_void_p, c_char_p)
-    for name in ("bpf_object__load", "bpf_object__close", "bpf_program__fd", "bpf_map__fd"):
+    for name in ("bpf_object__load", "bpf_object__close", "bpf_program__fd", "bpf_map__fd", "bpf_map__value_size"):
         getattr(library, name).argtypes = (c_void_p,)
     return library
 
@@ -112,7 +113,7 @@ class Object:
         options = _ObjectOptions(sz=ctypes.sizeof(_ObjectOptions), pin_root_path=bytes(pins))
         self._object = lib.bpf_object__open_file(bytes(path), ctypes.byref(options))
         if not self._object:
-            raise NetworkError(f"Failed to open the BPF object '{path}': {os.strerror(ctypes.get_errno())}")
+            _check(-ctypes.get_errno(), f"Failed to open the BPF object '{path}'")
         _check(lib.bpf_object__load(self._object), "Failed to load the BPF programs")
 
     def program(self, name: str) -> int:
@@ -122,6 +123,12 @@ class Object:
     def map(self, name: str) -> int:
         """The file descriptor of a map."""
         return int(_library().bpf_map__fd(_library().bpf_object__find_map_by_name(self._object, name.encode())))
+
+    def zero(self, name: str, index: int) -> None:
+        """Overwrite an element of an array with zeros."""
+        lib = _library()
+        size = lib.bpf_map__value_size(lib.bpf_object__find_map_by_name(self._object, name.encode()))
+        update(self.map(name), index.to_bytes(4, sys.byteorder), bytes(size))
 
     def memory(self, name: str, size: int) -> memoryview:
         """A map with BPF_F_MMAPABLE as `size` bytes of shared memory."""

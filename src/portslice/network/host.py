@@ -10,17 +10,16 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
-from pyroute2 import IPRoute
-
 from portslice.errors import NetworkError
 from portslice.network import bpf, sysctl
+from portslice.network.addresses import HostAddresses
 from portslice.network.dataplane import DataPlane, HostLinks
+from portslice.network.iproute import routes
 from portslice.network.qdiscs import fq_codel
 from portslice.network.rtnetlink import TC_H_ROOT, Rtnetlink
 
@@ -38,10 +37,17 @@ REPLAYED_SYSCTLS = (
 
 @dataclass(frozen=True)
 class Host:
-    """What the containers take over from the host."""
+    """What the containers take over from the host.
+
+    :param nic: the public interface, whose name, MAC address and MTU the NIC inside every container has.
+    :param nics: interface indexes of the public interfaces by name, that one first.
+    :param address: its first address; the containers have all (portslice.network.addresses).
+    :param ipv6: containers have IPv6, too.
+    :param host_loopback: containers reach services on the host's loopback.
+    """
 
     nic: str
-    nic_index: int
+    nics: dict[str, int]
     loopback: str
     loopback_index: int
     loopback_mac: bytes
@@ -50,6 +56,8 @@ class Host:
     mtu: int
     gateway: IPv4Address
     sysctls: tuple[tuple[str, str], ...]
+    ipv6: bool
+    host_loopback: bool
 
 
 @dataclass(frozen=True)
@@ -71,28 +79,25 @@ class FairQueue:
         return self.handle | slot
 
 
-@contextmanager
-def routes() -> Iterator[Any]:
-    """pyroute2's IPRoute in the calling thread's network namespace."""
-    with IPRoute() as iproute:
-        yield iproute
+def interfaces(nics: str | None = None, loopback: str | None = None) -> tuple[list[str], str]:
+    """The names of the public interfaces and of the loopback.
 
-
-def interfaces(nic: str | None = None, loopback: str | None = None) -> tuple[str, str]:
-    """The names of the public interface (the default route's, or `nic`) and of the loopback.
-
+    :param nics: names, separated by commas; the default route's interface if None.
     :raises NetworkError: with Mesos' words for what is missing.
     """
     with routes() as iproute:
         links = {link.get("ifname"): link for link in iproute.get_links()}
         indices = [route.get("oif") for route in _default_routes(iproute)]
-    if nic is None:
+    if nics is None:
         names = {link["index"]: name for name, link in links.items()}
-        nic = next((names[index] for index in indices if index in names), None)
-        if nic is None:
+        public = [names[index] for index in indices if index in names][:1]
+        if not public:
             raise NetworkError("Network Isolator failed to find a public interface: does not have a public interface")
-    elif nic not in links:
-        raise NetworkError(f"The public interface {nic} does not exist")
+    else:
+        public = list(dict.fromkeys(name.strip() for name in nics.split(",")))
+        for name in public:
+            if name not in links:
+                raise NetworkError(f"The public interface {name} does not exist")
     if loopback is None:
         loopback = next((name for name, link in sorted(links.items()) if link["flags"] & _IFF_LOOPBACK), None)
         if loopback is None:
@@ -101,15 +106,19 @@ def interfaces(nic: str | None = None, loopback: str | None = None) -> tuple[str
             )
     elif loopback not in links:
         raise NetworkError(f"The loopback interface {loopback} does not exist")
-    return nic, loopback
+    return public, loopback
 
 
-def discover(nic: str | None = None, loopback: str | None = None) -> Host:
+def discover(
+    nics: str | None = None, loopback: str | None = None, *, ipv6: bool = True, host_loopback: bool = True
+) -> Host:
     """Find the interfaces and what the containers share of them.
 
+    :param nics: names, separated by commas; the default route's interface if None.
     :raises NetworkError: with Mesos' words for what is missing.
     """
-    nic, loopback = interfaces(nic, loopback)
+    public, loopback = interfaces(nics, loopback)
+    nic = public[0]
     with routes() as iproute:
         links = {link.get("ifname"): link for link in iproute.get_links()}
         link = links[nic]
@@ -134,7 +143,7 @@ def discover(nic: str | None = None, loopback: str | None = None) -> Host:
     values = ((name, sysctl.read(name)) for name in REPLAYED_SYSCTLS)
     return Host(
         nic=nic,
-        nic_index=link["index"],
+        nics={name: links[name]["index"] for name in public},
         loopback=loopback,
         loopback_index=links[loopback]["index"],
         loopback_mac=loopback_mac,
@@ -143,28 +152,13 @@ def discover(nic: str | None = None, loopback: str | None = None) -> Host:
         mtu=link.get("mtu"),
         gateway=IPv4Address(gateway),
         sysctls=tuple((name, value) for name, value in values if value is not None),
+        ipv6=ipv6 and sysctl.read("ipv6/conf/all/disable_ipv6") == "0",
+        host_loopback=host_loopback,
     )
 
 
 def _default_routes(iproute: Any) -> list[Any]:
     return list(iproute.get_default_routes(family=socket.AF_INET, table=_MAIN_TABLE))
-
-
-def addresses() -> tuple[set[IPv4Address], set[IPv4Address]]:
-    """The host's IPv4 addresses, and the broadcast addresses of its networks; without the loopback's own network,
-    which the programs know by its prefix."""
-    own, broadcast = set(), set()
-    with routes() as iproute:
-        for entry in iproute.get_addr(family=socket.AF_INET):
-            remote = IPv4Interface(f"{entry.get('address') or entry.get('local')}/{entry['prefixlen']}")
-            own.add(IPv4Address(entry.get("local") or entry.get("address")))
-            # The kernel's routes know the network's last address as one, whether it is configured so or not.
-            if entry["prefixlen"] < 31:
-                broadcast.add(remote.network.broadcast_address)
-            if configured := entry.get("broadcast"):
-                broadcast.add(IPv4Address(configured))
-    own, broadcast = ({address for address in found if not address.is_loopback} for found in (own, broadcast))
-    return own, broadcast
 
 
 def link_speed(nic: str) -> int | None:
@@ -186,23 +180,25 @@ def link_speed(nic: str) -> int | None:
     return None if speed in (0, 0xFFFF, 0xFFFFFFFF) else speed * 1_000_000 // 8
 
 
-def prepare(host: Host, plane: DataPlane, fair_queue: FairQueue | None) -> None:
+def prepare(host: Host, plane: DataPlane, addresses: HostAddresses, fair_queue: FairQueue | None) -> None:
     """Put the data plane on the host. Safe to repeat: programs are replaced in place, without a gap in the traffic.
 
     :raises NetworkError: with Mesos' words for what failed.
     """
     plane.configure(
         HostLinks(
-            host.nic_index,
             host.loopback_index,
             host.loopback_mac,
             container_mac=bytes.fromhex(host.mac.replace(":", "")),
             container_mtu=host.mtu,
+            ipv6=host.ipv6,
+            host_loopback=host.host_loopback,
         )
     )
-    plane.set_local_addresses(*addresses())
+    plane.set_host_addresses(addresses.own, addresses.broadcast)
     if fair_queue is not None:
-        _install_fair_queue(host, fair_queue)
+        for nic, index in host.nics.items():
+            _install_fair_queue(nic, index, fair_queue)
     # A container's packet to the host comes in on lo with the host's or a loopback source address.
     for name, value in (("route_localnet", "1"), ("rp_filter", "0"), ("accept_local", "1")):
         try:
@@ -210,30 +206,30 @@ def prepare(host: Host, plane: DataPlane, fair_queue: FairQueue | None) -> None:
         except OSError as error:
             raise NetworkError(f"Failed to set {name} for {host.loopback}: {error.strerror}") from error
     plane.attach(host.loopback_index, bpf.INGRESS, "host_loopback")
-    plane.attach(host.nic_index, bpf.INGRESS, "host_ingress")
+    for index in host.nics.values():
+        plane.attach(index, bpf.INGRESS, "host_ingress")
 
 
 def release(host: Host, plane: DataPlane, fair_queue: FairQueue | None) -> None:
     """Take the data plane from the host."""
-    for ifindex in (host.nic_index, host.loopback_index):
+    for ifindex in (*host.nics.values(), host.loopback_index):
         plane.detach(ifindex, bpf.INGRESS)
     if fair_queue is not None:
-        with Rtnetlink() as netlink, suppress(OSError):
-            fq_codel.remove(netlink, host.nic_index, fair_queue.parent, fair_queue.handle)
+        for ifindex in host.nics.values():
+            with Rtnetlink() as netlink, suppress(OSError):
+                fq_codel.remove(netlink, ifindex, fair_queue.parent, fair_queue.handle)
 
 
-def _install_fair_queue(host: Host, fair_queue: FairQueue) -> None:
+def _install_fair_queue(nic: str, ifindex: int, fair_queue: FairQueue) -> None:
     with Rtnetlink() as netlink:
         for queue in netlink.qdiscs():
-            at_parent = queue.ifindex == host.nic_index and queue.parent == fair_queue.parent
+            at_parent = queue.ifindex == ifindex and queue.parent == fair_queue.parent
             if at_parent and queue.handle:  # the kernel's own default qdiscs have no handle and are replaced
                 if queue.kind == "fq_codel" and queue.handle == fair_queue.handle:
                     return  # ours, from before
-                raise NetworkError(f"Egress qdisc already exists on {host.nic}")
+                raise NetworkError(f"Egress qdisc already exists on {nic}")
         try:
-            fq_codel.install(
-                netlink, host.nic_index, fair_queue.parent, handle=fair_queue.handle, flows=fq_codel.FLOWS
-            )
+            fq_codel.install(netlink, ifindex, fair_queue.parent, handle=fair_queue.handle, flows=fq_codel.FLOWS)
         except OSError as error:
             reason = "no such parent class" if error.errno == errno.ENOENT else os.strerror(error.errno or 0)
-            raise NetworkError(f"Failed to create the egress qdisc on {host.nic}: {reason}") from error
+            raise NetworkError(f"Failed to create the egress qdisc on {nic}: {reason}") from error

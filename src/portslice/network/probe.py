@@ -12,6 +12,7 @@ from portslice.network import bpf, namespaces
 from portslice.network.dataplane import OBJECT
 from portslice.network.qdiscs import fq_codel, htb
 from portslice.network.rtnetlink import TC_H_ROOT, Rtnetlink
+from portslice.rates import Rate
 
 _LOOPBACK = 1
 
@@ -126,7 +127,7 @@ def _add_clsact() -> None:
 
 def _add_htb() -> None:
     with Rtnetlink() as netlink:
-        htb.install(netlink, _LOOPBACK, htb.Rate(125000))
+        htb.install(netlink, _LOOPBACK, Rate(125000))
 
 
 def _add_fq_codel() -> None:

@@ -11,25 +11,21 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
-from portslice.network import namespaces
+from portslice.network.netlink import ACK, DUMP, ECHO, Netlink
 
 RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
 RTM_NEWTCLASS, RTM_DELTCLASS, RTM_GETTCLASS = 40, 41, 42
 _RTM_GETSTATS = 94
 
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 REPLACE, EXCL, CREATE = 0x100, 0x200, 0x400
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
 
 TC_H_ROOT = 0xFFFFFFFF
 TCA_KIND, TCA_OPTIONS, _TCA_STATS2 = 1, 2, 7
 _TCA_STATS_BASIC, _TCA_STATS_RATE_EST, _TCA_STATS_QUEUE, _TCA_STATS_RATE_EST64, _TCA_STATS_PKT64 = 1, 2, 3, 5, 8
 _IFLA_STATS_LINK_64 = 1
 
-_HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _TCMSG = struct.Struct("=BxxxiIII")
 _IF_STATS_MSG = struct.Struct("=BxxxII")
@@ -89,30 +85,10 @@ def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += -(-length // 4) * 4
 
 
-class Rtnetlink:
+class Rtnetlink(Netlink):
     """A socket to the rtnetlink of one network namespace. Not for several threads at once."""
 
-    def __init__(self, namespace: Path | None = None) -> None:
-        """Open it in `namespace`, or in the calling thread's own."""
-        if namespace is None:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        else:
-            with namespaces.entered(namespace):
-                self._socket = socket.socket(
-                    socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-                )
-        self._socket.bind((0, 0))
-        self._sequence = 0
-
-    def __enter__(self) -> "Rtnetlink":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
+    _family = socket.NETLINK_ROUTE
 
     def link_counters(self, ifindex: int) -> LinkCounters:
         """The counters of a link, as `ip -s link` shows them.
@@ -128,11 +104,25 @@ class Rtnetlink:
 
     def qdiscs(self) -> list[Queue]:
         """All qdiscs of the namespace, with their counters."""
-        return [_queue(answer) for answer in self._request(RTM_GETQDISC, _DUMP, _TCMSG.pack(0, 0, 0, 0, 0))]
+        return [_queue(answer) for answer in self._request(RTM_GETQDISC, DUMP, _TCMSG.pack(0, 0, 0, 0, 0))]
+
+    def qdisc(self, ifindex: int, parent: int) -> Queue | None:
+        """The qdisc at a parent of one link, with its counters: on a host with many links a dump of all is long.
+
+        None if there is none but the kernel's own default. The kernel answers only who wants an echo, and of a default
+        one nothing: so an acknowledgement is asked for, too.
+        """
+        try:
+            answers = list(self._request(RTM_GETQDISC, ACK | ECHO, _TCMSG.pack(0, ifindex, 0, parent, 0)))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINVAL):
+                return None
+            raise
+        return _queue(answers[0]) if answers else None
 
     def classes(self, ifindex: int) -> list[Queue]:
         """All classes of a link."""
-        return [_queue(answer) for answer in self._request(RTM_GETTCLASS, _DUMP, _TCMSG.pack(0, ifindex, 0, 0, 0))]
+        return [_queue(answer) for answer in self._request(RTM_GETTCLASS, DUMP, _TCMSG.pack(0, ifindex, 0, 0, 0))]
 
     def change(
         self,
@@ -154,33 +144,8 @@ class Rtnetlink:
             body += attribute(TCA_KIND, kind.encode() + b"\0")
         if options:
             body += attribute(TCA_OPTIONS, options)
-        for _ in self._request(message, flags | _ACK, body):
+        for _ in self._request(message, flags | ACK, body):
             pass
-
-    def _request(self, message: int, flags: int, body: bytes) -> Iterator[bytes]:
-        self._sequence += 1
-        sequence = self._sequence
-        header = _HEADER.pack(_HEADER.size + len(body), message, flags | _REQUEST, sequence, 0)
-        self._socket.send(header + body)
-        while True:
-            data = self._socket.recv(1 << 16)
-            at = 0
-            while at < len(data):
-                length, kind, _flags, answered, _port = _HEADER.unpack_from(data, at)
-                payload = data[at + _HEADER.size : at + length]
-                at += -(-length // 4) * 4
-                if answered != sequence:
-                    continue  # left over from a request whose reader gave up
-                if kind == _NLMSG_DONE:
-                    return
-                if kind == _NLMSG_ERROR:
-                    (code,) = struct.unpack_from("=i", payload)
-                    if code:
-                        raise OSError(-code, os.strerror(-code))
-                    return
-                yield payload
-                if not flags & (_DUMP | _ACK):
-                    return
 
 
 def _queue(message: bytes) -> Queue:

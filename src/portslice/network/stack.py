@@ -1,15 +1,17 @@
-"""Walks over a container's stack of layers: attach, detach, repair."""
+"""Walks over a container's stack of layers: attach, detach, update, repair."""
 
 import logging
 from collections.abc import Sequence
 
 from portslice.errors import NetworkError
+from portslice.network.addresses import HostAddresses
 from portslice.network.attachment import Attachment
 from portslice.network.dataplane import DataPlane
 from portslice.network.host import FairQueue, Host
 from portslice.network.layers import Layer
 from portslice.network.layers.addresses import Addresses
 from portslice.network.layers.egress import Egress
+from portslice.network.layers.ingress import Ingress
 from portslice.network.layers.link import Link
 from portslice.network.layers.namespace import Namespace
 from portslice.network.layers.programs import Programs
@@ -26,16 +28,25 @@ class Stack:
         self._layers = tuple(layers)
 
     @classmethod
-    def of(cls, host: Host, plane: DataPlane, fair_queue: FairQueue | None, *, with_fq_codel: bool) -> "Stack":
+    def of(
+        cls,
+        host: Host,
+        addresses: HostAddresses,
+        plane: DataPlane,
+        fair_queue: FairQueue | None,
+        *,
+        with_fq_codel: bool,
+    ) -> "Stack":
         """The stack as it stands on a host."""
         return cls(
             (
                 Namespace(),
                 Link(host),
-                Addresses(host),
+                Addresses(host, addresses),
                 Sysctls(host),
+                Ingress(host, with_fq_codel=with_fq_codel),
                 Slot(plane, fair_queue),
-                Programs(plane),
+                Programs(host, plane),
                 Egress(host, with_fq_codel=with_fq_codel),
             )
         )
@@ -56,6 +67,29 @@ class Stack:
     def detach(self, attachment: Attachment) -> list[str]:
         """Revert all layers, the last first, to the end whatever fails; what failed, in words."""
         return self._revert(self._layers, attachment)
+
+    def update(self, old: Attachment, new: Attachment) -> None:
+        """Re-apply the layers that differ, while traffic flows; on a failure `old` is put back.
+
+        The queues of an ingress limit are there before the slot leads through them, and go after it no longer does:
+        the walk goes up if there is to be one, and else down.
+
+        :raises NetworkError: which layer failed, and why.
+        """
+        layers = self._layers if new.ingress is not None else self._layers[::-1]
+        for position, layer in enumerate(layers):
+            try:
+                if layer.verify(new):
+                    layer.apply(new)
+            except Exception as error:
+                for undone in reversed(layers[: position + 1]):
+                    try:
+                        if undone.verify(old):
+                            undone.apply(old)
+                    except Exception as problem:
+                        log.error("Failed to put back the %s of container %s: %s", undone.name, old.id, problem)
+                what = f"the {layer.name} of container {new.id}"
+                raise NetworkError(f"Failed to change {what}: {error}") from error
 
     def check(self, attachment: Attachment) -> list[str]:
         """Where the kernel differs from the attachment, in words."""

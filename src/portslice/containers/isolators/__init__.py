@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from portslice.containers.container import Container, Request
+from portslice.containers.container import Change, Container, Request
 
 Statistics = dict[str, Any]
 
@@ -40,6 +40,21 @@ class Isolator(Protocol):
     def isolate(self, container: Container) -> None:
         """The container's first process runs (after a launch, or found again after a restart of the agent)."""
 
+    def reallocate(self, container: Container, change: Change) -> Container:
+        """Promise a running container another share, without touching the kernel or any book.
+
+        :param container: with what the change says of CPUs, memory and limits already in it, but the old network.
+        :raises PortsliceError: it cannot be had.
+        """
+
+    def update(self, old: Container, new: Container) -> None:
+        """Make the kernel keep the new promise instead of the old one; the record of it is already written.
+
+        Called with both changed about to take back what another isolator refused.
+
+        :raises PortsliceError, OSError: the kernel refused.
+        """
+
     def usage(self, container: Container) -> Statistics:
         """Members of ResourceStatistics. Any error costs only these."""
 
@@ -48,6 +63,9 @@ class Isolator(Protocol):
 
     def recover(self, containers: Iterable[Container]) -> None:
         """Take up the containers on record that still live; remove what is marked ours and on nobody's record."""
+
+    def follow(self, containers: Iterable[Container]) -> None:
+        """What the living containers share with the host may have changed there: let them have it."""
 
     def close(self, *, release: bool) -> None:
         """The agent stops; with `release`, no container is left and the host is to be as it was."""
@@ -64,9 +82,16 @@ class BaseIsolator:
 
     def isolate(self, container: Container) -> None: ...
 
+    def reallocate(self, container: Container, change: Change) -> Container:
+        return container
+
+    def update(self, old: Container, new: Container) -> None: ...
+
     def cleanup(self, container: Container) -> list[str]:
         return []
 
     def recover(self, containers: Iterable[Container]) -> None: ...
+
+    def follow(self, containers: Iterable[Container]) -> None: ...
 
     def close(self, *, release: bool) -> None: ...

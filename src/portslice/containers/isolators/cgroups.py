@@ -4,11 +4,16 @@ It is there without them, too: that a container has cgroups of its own keeps it 
 (portslice.containers.cgroups.membership). The controllers only decide what is limited and measured.
 """
 
+import logging
 from collections.abc import Iterable, Set
 
 from portslice.containers.cgroups import Cgroups, Pressure
-from portslice.containers.container import Container
+from portslice.containers.container import Change, Container, State
 from portslice.containers.isolators import BaseIsolator, Launch, Statistics
+from portslice.errors import ConflictError, PortsliceError
+from portslice.units import Bytes
+
+log = logging.getLogger(__name__)
 
 
 class CgroupsIsolator(BaseIsolator):
@@ -29,15 +34,29 @@ class CgroupsIsolator(BaseIsolator):
 
     def prepare(self, container: Container) -> Launch:
         self._cgroups.create(container.id, self._controllers)
-        if "cpu" in self._controllers and container.cpus is not None:
-            self._cgroups.set_cpu(container.id, container.cpus, self._quota)
-        if "memory" in self._controllers and container.mem is not None:
-            self._cgroups.set_memory(container.id, container.mem)
+        self._limit_cpu(container)
+        self._limit_memory(container)
         return Launch(join_files=tuple(self._cgroups.join_files(container.id)))
 
     def isolate(self, container: Container) -> None:
         if "memory" in self._controllers and container.id not in self._pressures:
             self._pressures[container.id] = self._cgroups.pressure(container.id)
+
+    def reallocate(self, container: Container, change: Change) -> Container:
+        if "memory" in self._controllers and change.mem is not None:
+            # Version 2 of cgroups does not refuse such a limit: it kills.
+            used = self._cgroups.memory_stat(container.id).anon
+            if used is not None and used > change.mem:
+                raise ConflictError(
+                    f"The container uses {Bytes(used)} of memory, which is more than {Bytes(change.mem)}"
+                )
+        return container
+
+    def update(self, old: Container, new: Container) -> None:
+        if new.cpus != old.cpus:
+            self._limit_cpu(new)
+        if new.mem != old.mem:  # last: a limit that was raised is not lowered again (`Cgroups.set_memory`)
+            self._limit_memory(new)
 
     def usage(self, container: Container) -> Statistics:
         statistics: Statistics = {}
@@ -77,7 +96,15 @@ class CgroupsIsolator(BaseIsolator):
         return []
 
     def recover(self, containers: Iterable[Container]) -> None:
-        """Nothing to look for: the record is written before a cgroup is made, so none is ever without one."""
+        """Finish an update in the middle of which an agent ended. There are no orphans to look for: the record is
+        written before a cgroup is made, so none is ever without one."""
+        for container in containers:
+            if container.state is State.RUNNING:
+                try:
+                    self._limit_cpu(container)
+                    self._limit_memory(container)
+                except PortsliceError as error:  # of a container that an agent without the controller started
+                    log.warning("The limits of container %s are not what they should be: %s", container.id, error)
 
     def close(self, *, release: bool) -> None:
         for pressure in self._pressures.values():
@@ -85,3 +112,11 @@ class CgroupsIsolator(BaseIsolator):
         self._pressures.clear()
         if release:
             self._cgroups.remove_root()
+
+    def _limit_cpu(self, container: Container) -> None:
+        if "cpu" in self._controllers and container.cpus is not None:
+            self._cgroups.set_cpu(container.id, container.cpus, self._quota)
+
+    def _limit_memory(self, container: Container) -> None:
+        if "memory" in self._controllers and container.mem is not None:
+            self._cgroups.set_memory(container.id, container.mem)

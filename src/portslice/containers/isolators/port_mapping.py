@@ -2,27 +2,35 @@
 
 `allocate` is bookkeeping over pure values: a free slot, an ephemeral block, the assigned ports. `prepare` attaches the
 container's network, `cleanup` detaches it; what an attachment is made of is the network floor's business.
+
+The host's own sockets are kept away from the containers' ports on both sides: the kernel no longer chooses such a port
+for one (portslice.network.reserved), and one that asked for it by number is found before the port is given out
+(portslice.network.sockets).
 """
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from portslice.containers.container import Container, Network, Request, State
+from portslice.containers.container import Change, Container, Network, Request, State
 from portslice.containers.isolators import BaseIsolator, Launch, Statistics
-from portslice.errors import ConflictError, NoPortsError
+from portslice.errors import ConflictError, ContainerError, NetworkError, NoPortsError
 from portslice.network import host as shared_host
-from portslice.network import namespaces
+from portslice.network import namespaces, reserved, sockets
+from portslice.network.addresses import HostAddresses
 from portslice.network.attachment import Attachment
-from portslice.network.dataplane import CONTAINER_NIC_INDEX, REASONS, SLOTS, DataPlane
-from portslice.network.host import FairQueue, Host, routes
+from portslice.network.dataplane import CONTAINER_NIC_INDEX, HOST, REASONS, SLOTS, DataPlane
+from portslice.network.host import FairQueue, Host
+from portslice.network.iproute import routes
 from portslice.network.layers.link import GROUP
-from portslice.network.qdiscs import htb
+from portslice.network.qdiscs import chain
 from portslice.network.rtnetlink import Queue, Rtnetlink
+from portslice.network.sockets import HostSocket
 from portslice.network.stack import Stack
-from portslice.ports import BlockAllocator, PortSet, choose_ports
+from portslice.ports import BlockAllocator, PortRange, PortSet, choose_ports
+from portslice.rates import Rate, RatePolicy
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +44,9 @@ class Options:
     :param ports: assigned ports that may be given out.
     :param ephemeral: space of the ephemeral blocks.
     :param block: ports of a block.
-    :param egress: limit of each container in bytes per second.
+    :param egress: limits of what containers send.
+    :param ingress: limits of what they receive.
+    :param ingress_for_existing: whether `ingress` is put on a running container that has no such limit.
     """
 
     tag: str
@@ -44,9 +54,16 @@ class Options:
     ports: PortSet
     ephemeral: PortSet
     block: int
-    egress: int | None
+    egress: RatePolicy
+    ingress: RatePolicy
+    ingress_for_existing: bool
     fair_queue: FairQueue | None
     with_fq_codel: bool
+
+    @property
+    def managed(self) -> PortSet:
+        """All ports that containers may get."""
+        return self.ports | self.ephemeral
 
     @property
     def priority(self) -> int:
@@ -67,39 +84,58 @@ class PortMapping(BaseIsolator):
         self._host = host
         self._options = options
         self._plane = DataPlane(options.runtime_directory / "bpf", options.priority)
+        self._reservation = options.runtime_directory / "reserved_ports.json"
+        self.addresses = HostAddresses(host.nics.values(), ipv6=host.ipv6)
         try:
-            shared_host.prepare(host, self._plane, options.fair_queue)
+            shared_host.prepare(host, self._plane, self.addresses, options.fair_queue)
+            reserved.reserve(options.managed, self._reservation)
         except Exception:
             self._let_go(release=self._plane.is_new)
             raise
-        self._stack = Stack.of(host, self._plane, options.fair_queue, with_fq_codel=options.with_fq_codel)
+        self._stack = Stack.of(
+            host, self.addresses, self._plane, options.fair_queue, with_fq_codel=options.with_fq_codel
+        )
         self._blocks = BlockAllocator(options.ephemeral, options.block)
         self._used_ports = PortSet()
         self._used_slots = {0}
+        self._netlink = Rtnetlink()  # of the host, where the other ends of the veths are
         self._sockets: dict[str, Rtnetlink] = {}
+        if waiting := [each for each in _host_sockets(options.managed) if each.waits]:
+            log.warning("The host listens on ports of the containers: %s", sockets.describe(waiting))
 
     def allocate(self, container: Container, request: Request) -> Container:
-        if isinstance(request.ports, int):
-            ports = choose_ports(self._options.ports - self._used_ports, request.ports)
-        else:
-            ports = request.ports
-            if not ports.issubset(self._options.ports):
-                raise NoPortsError(
-                    f"Some non-ephemeral ports specified in {ports} are not managed by the agent"
-                )
-            if taken := ports & self._used_ports:
-                raise ConflictError(f"The ports {taken} belong to another container")
+        held = _host_sockets(self._options.managed)
+        ports = self._choose(request.ports, held, own=PortSet())
         slot = next((slot for slot in range(1, SLOTS) if slot not in self._used_slots), None)
         if slot is None:
             raise NoPortsError(f"All {SLOTS - 1} slots are in use")
-        try:
-            block = self._blocks.allocate()
-        except NoPortsError as error:
-            raise NoPortsError(f"Failed to allocate ephemeral ports: {error}") from error
-        network = Network(slot=slot, ephemeral=block, ports=ports, egress=self._options.egress)
+        block = self._allocate_block(held)
+        network = Network(
+            slot=slot,
+            ephemeral=block,
+            ports=ports,
+            egress=self._options.egress.rate(request.cpus, request.egress),
+            ingress=self._options.ingress.rate(request.cpus, request.ingress),
+        )
         self._used_ports |= ports
         self._used_slots.add(slot)
         return container.changed(network=network)
+
+    def _allocate_block(self, held: list[HostSocket]) -> PortRange:
+        """The lowest free block on which the host has no socket."""
+        free = list(self._blocks.free_blocks())
+        try:
+            block = self._blocks.allocate(avoid=sockets.ports_of(held))
+        except NoPortsError as error:
+            text = f"Failed to allocate ephemeral ports: {error}"
+            if free:
+                text += f": sockets of the host hold ports of every free block: {_holders(held, PortSet(free))}"
+            raise NoPortsError(text) from error
+        if skipped := PortSet(each for each in free if each.begin < block.begin):
+            log.warning(
+                "Skipped the ephemeral ports %s: sockets of the host hold some: %s", skipped, _holders(held, skipped)
+            )
+        return block
 
     def prepare(self, container: Container) -> Launch:
         if container.network is None:
@@ -120,6 +156,34 @@ class PortMapping(BaseIsolator):
         environment["PORTS"] = ",".join(ports)
         return Launch(namespace=attachment.namespace, environment=environment)
 
+    def reallocate(self, container: Container, change: Change) -> Container:
+        """The limits follow the flags, and the CPUs where they are per CPU, unless others were asked for."""
+        network = container.network
+        if network is None:
+            if (change.ports, change.egress, change.ingress) != (None, None, None):
+                raise ContainerError(f"The container '{container.name}' was started without network/port_mapping")
+            return container
+        ports = network.ports
+        if change.ports is not None:
+            ports = self._choose(change.ports, _host_sockets(self._options.managed), own=ports)
+        ingress = self._options.ingress.rate(container.cpus, container.ingress)
+        if network.ingress is None and change.ingress is None and not self._options.ingress_for_existing:
+            ingress = None
+        return container.changed(
+            network=replace(
+                network,
+                ports=ports,
+                egress=self._options.egress.rate(container.cpus, container.egress),
+                ingress=ingress,
+            )
+        )
+
+    def update(self, old: Container, new: Container) -> None:
+        if old.network is None or new.network is None or old.network == new.network:
+            return
+        self._stack.update(self._attachment(old, old.network), self._attachment(new, new.network))
+        self._used_ports = (self._used_ports - old.network.ports) | new.network.ports
+
     def usage(self, container: Container) -> Statistics:
         network = container.network
         if network is None:
@@ -131,33 +195,37 @@ class PortMapping(BaseIsolator):
             f"net_{name}": value for name, value in netlink.link_counters(CONTAINER_NIC_INDEX)._asdict().items()
         }
         statistics["net_ephemeral_ports"] = {"begin": network.ephemeral.begin, "end": network.ephemeral.end}
+        statistics |= _limit("tx", network.egress) | _limit("rx", network.ingress)
+        entries = []
+        if network.ingress is not None and (slot := self._plane.slot(network.slot)) is not None:
+            entries += _traffic_control("ingress_", chain.queues(self._netlink, slot.ifindex))
         if network.egress is not None:
-            statistics["net_tx_rate_limit"] = network.egress
-            queues = {queue.parent: queue for queue in netlink.qdiscs() if queue.ifindex == CONTAINER_NIC_INDEX}
-            statistics["net_traffic_control_statistics"] = [
-                _traffic_control(name, queues[parent])
-                for name, parent in (("bw_limit", 0xFFFFFFFF), ("bloat_reduction", htb.CLASS))
-                if parent in queues
-            ]
+            entries += _traffic_control("", chain.queues(netlink, CONTAINER_NIC_INDEX))
+        if entries:
+            statistics["net_traffic_control_statistics"] = entries
+        # Beyond Mesos: what was refused, and the port that the container last tried to use without owning it.
+        statistics["net_drops"] = self._plane.drops(network.slot)
+        for sample in self._plane.drop_samples(network.slot):
+            if sample.reason == "foreign_port":
+                statistics["net_last_foreign_port"] = sample.source_port
         return statistics
 
-    def drops(self, container: Container) -> dict[str, Any]:
-        """Packets refused by reason, and the last one of each."""
-        if container.network is None or container.state is State.EXITED:
+    def drops(self, container: Container | None) -> dict[str, Any]:
+        """Packets refused by reason, and the last one of each; None: those that concern no container."""
+        if container is not None and (container.network is None or container.state is State.EXITED):
             return {"counts": {}, "samples": []}
-        slot = container.network.slot
+        slot = container.network.slot if container is not None and container.network is not None else HOST
         samples = [sample._asdict() for sample in self._plane.drop_samples(slot)]
         return {"counts": self._plane.drops(slot), "samples": samples}
 
-    def host_drops(self) -> dict[str, int]:
-        """Packets refused that concern no container."""
-        return self._plane.drops(0)
-
     def metrics(self, containers: Iterable[Container]) -> dict[str, float]:
         """Values of /metrics/snapshot: blocks and refused packets."""
-        drops = [self._plane.drops(container.network.slot) for container in containers if container.network]
-        by_reason = {reason: sum(each.get(reason, 0) for each in [*drops, self.host_drops()]) for reason in REASONS}
+        slots = [HOST, *(container.network.slot for container in containers if container.network)]
+        drops = [self._plane.drops(slot) for slot in slots]
+        by_reason = {reason: sum(each.get(reason, 0) for each in drops) for reason in REASONS}
         return {
+            "port_mapping/per_cpu_egress_rate_limit": self._options.egress.per_cpu or 0,
+            "port_mapping/per_cpu_ingress_rate_limit": self._options.ingress.per_cpu or 0,
             "port_mapping/ephemeral_blocks_total": self._blocks.capacity,
             "port_mapping/ephemeral_blocks_free": self._blocks.available,
             **{f"port_mapping/drops/{reason}": count for reason, count in by_reason.items()},
@@ -184,8 +252,11 @@ class PortMapping(BaseIsolator):
             self._used_ports |= container.network.ports
             self._used_slots.add(container.network.slot)
             attachments.append(self._attachment(container, container.network))
+        held = _host_sockets(self._options.managed)
         for attachment in attachments:
             self._repair(attachment)
+            if clashes := _holders(held, attachment.slice):
+                log.warning("Sockets of the host hold ports of container %s: %s", attachment.id, clashes)
         self._collect_garbage(attachments)
         log.info("Network isolator recovery complete")
 
@@ -193,11 +264,48 @@ class PortMapping(BaseIsolator):
         for netlink in self._sockets.values():
             netlink.close()
         self._sockets.clear()
+        self._netlink.close()
         self._let_go(release=release)
 
+    def follow(self, containers: Iterable[Container]) -> None:
+        """The programs and the containers get the addresses that the host has now."""
+        self.addresses.drain()
+        if not self.addresses.refresh():
+            return
+        log.info("The host's addresses are now %s", ", ".join(map(str, self.addresses.shared)))
+        self._plane.set_host_addresses(self.addresses.own, self.addresses.broadcast)
+        for container in containers:
+            if container.network is not None:
+                self._repair(self._attachment(container, container.network))
+
+    def _choose(self, wanted: PortSet | int, held: list[HostSocket], own: PortSet) -> PortSet:
+        """These ports, or so many: rather such as the container owns already.
+
+        :param held: the host's sockets on ports that are managed.
+        :raises NoPortsError, ConflictError: they cannot be had.
+        """
+        held_ports = sockets.ports_of(held)
+        if isinstance(wanted, int):
+            kept = choose_ports(own, min(wanted, len(own)))
+            free = self._options.ports - self._used_ports - held_ports
+            return kept | choose_ports(free, wanted - len(kept))
+        added = wanted - own
+        if not added.issubset(self._options.ports):
+            raise NoPortsError(f"Some non-ephemeral ports specified in {wanted} are not managed by the agent")
+        if taken := added & self._used_ports:
+            raise ConflictError(f"The ports {taken} belong to another container")
+        if taken := added & held_ports:
+            raise ConflictError(f"The ports {taken} are held by sockets of the host: {_holders(held, taken)}")
+        return wanted
+
     def _let_go(self, *, release: bool) -> None:
+        self.addresses.close()
         if release:
             shared_host.release(self._host, self._plane, self._options.fair_queue)
+            try:
+                reserved.release(self._reservation)
+            except NetworkError as error:
+                log.error("%s", error)
         self._plane.close(remove=release)
 
     def _repair(self, attachment: Attachment) -> None:
@@ -234,7 +342,8 @@ class PortMapping(BaseIsolator):
             link=self._link(str(network.slot)),
             ephemeral=network.ephemeral,
             ports=network.ports,
-            egress=htb.Rate(network.egress) if network.egress is not None else None,
+            egress=network.egress,
+            ingress=network.ingress,
         )
 
     def _namespaces(self) -> Path:
@@ -244,6 +353,32 @@ class PortMapping(BaseIsolator):
         return f"ps{self._options.tag}-{slot}"
 
 
-def _traffic_control(name: str, queue: Queue) -> Statistics:
-    """Mesos' TrafficControlStatistics."""
-    return {"id": name, **queue.counters._asdict()}
+def _host_sockets(ports: PortSet) -> list[HostSocket]:
+    """The host's sockets on these ports; none, and a warning, if the kernel does not list them."""
+    try:
+        return sockets.held(ports)
+    except NetworkError as error:
+        log.warning("Ports are given out without a look at the host's sockets: %s", error)
+        return []
+
+
+def _holders(held: list[HostSocket], ports: PortSet) -> str:
+    """Those of the sockets that hold one of these ports, in words."""
+    return sockets.describe([each for each in held if each.port in ports])
+
+
+def _limit(direction: str, limit: Rate | None) -> Statistics:
+    """The limit in effect; the burst's members only where a ceiling is."""
+    if limit is None:
+        return {}
+    values = {"rate_limit": limit.rate, "burst_rate_limit": limit.ceil, "burst_size": limit.burst}
+    return {f"net_{direction}_{name}": value for name, value in values.items() if value is not None}
+
+
+def _traffic_control(prefix: str, queues: tuple[Queue | None, Queue | None]) -> list[Statistics]:
+    """Mesos' TrafficControlStatistics of those queues that there are."""
+    return [
+        {"id": f"{prefix}{name}", **queue.counters._asdict()}
+        for name, queue in zip(("bw_limit", "bloat_reduction"), queues, strict=True)
+        if queue is not None
+    ]

@@ -5,14 +5,14 @@ to 64 KB at once, whole seconds' worth at small rates: so a segment is kept to a
 """
 
 import errno
-from contextlib import suppress
 
 from portslice.network import namespaces
 from portslice.network.attachment import Attachment
 from portslice.network.dataplane import CONTAINER_NIC_INDEX
-from portslice.network.host import Host, routes
+from portslice.network.host import Host
+from portslice.network.iproute import routes
 from portslice.network.layers.link import link_index
-from portslice.network.qdiscs import fq_codel, htb
+from portslice.network.qdiscs import chain
 from portslice.network.rtnetlink import Rtnetlink
 
 _MAX_SEGMENTS = 65535
@@ -30,15 +30,7 @@ class Egress:
     def apply(self, attachment: Attachment) -> None:
         limit = attachment.egress
         with Rtnetlink(attachment.namespace) as netlink:
-            if limit is None:
-                with suppress(FileNotFoundError):
-                    htb.remove(netlink, CONTAINER_NIC_INDEX)
-            elif htb.rate_of(netlink, CONTAINER_NIC_INDEX) is not None:
-                htb.set_rate(netlink, CONTAINER_NIC_INDEX, limit)
-            else:
-                htb.install(netlink, CONTAINER_NIC_INDEX, limit)
-                if self._with_fq_codel:
-                    fq_codel.install(netlink, CONTAINER_NIC_INDEX, htb.CLASS)
+            chain.apply(netlink, CONTAINER_NIC_INDEX, limit, with_fq_codel=self._with_fq_codel)
         segments = _MAX_SEGMENTS
         if limit is not None:
             segments = max(1, min(limit.rate // 100 // self._host.mtu, _MAX_SEGMENTS))
@@ -49,11 +41,9 @@ class Egress:
     def verify(self, attachment: Attachment) -> list[str]:
         try:
             with Rtnetlink(attachment.namespace) as netlink:
-                rate = htb.rate_of(netlink, CONTAINER_NIC_INDEX)
+                return chain.problems(netlink, CONTAINER_NIC_INDEX, attachment.egress, self.name)
         except OSError as error:
             return [f"the queues cannot be read: {errno.errorcode.get(error.errno or 0, error)}"]
-        wanted = attachment.egress.rate if attachment.egress else None
-        return [] if rate == wanted else [f"the egress limit is {rate} bytes per second, not {wanted}"]
 
     def revert(self, attachment: Attachment) -> None:
         """It goes with the link."""

@@ -11,7 +11,8 @@ import socket
 from portslice.network import namespaces, sysctl
 from portslice.network.attachment import Attachment
 from portslice.network.dataplane import CONTAINER_NIC_INDEX
-from portslice.network.host import Host, routes
+from portslice.network.host import Host
+from portslice.network.iproute import routes
 
 GROUP = 0x5053  # "PS"
 
@@ -50,15 +51,28 @@ class Link:
         with routes() as iproute:
             # Router solicitations and the like: the host end speaks no protocol of its own.
             sysctl.write_if_possible(f"ipv6/conf/{attachment.link}/disable_ipv6", "1")
+            # The look-up of a way out (bpf_fib_lookup) is one for a router, and wants its input to be one. Nothing is
+            # ever forwarded by the stack: what comes in here ends in the program on this link.
+            for family in ("ipv4", "ipv6"):
+                sysctl.write_if_possible(f"{family}/conf/{attachment.link}/forwarding", "1")
             index = link_index(attachment.link)
             iproute.link("set", index=index, ifalias=f"portslice {attachment.id}")
             iproute.link("set", index=index, state="up")
         with namespaces.entered(attachment.namespace), routes() as iproute:
-            sysctl.write_if_possible(f"ipv6/conf/{host.nic}/disable_ipv6", "1")
+            for name, value in self._ipv6().items():
+                sysctl.write_if_possible(f"ipv6/conf/{name}", value)
             loopback = iproute.link_lookup(ifname="lo")[0]
             # The NIC's MTU, so that TCP's segments stay small enough to be shaped; larger datagrams are fragmented.
             iproute.link("set", index=loopback, mtu=host.mtu, state="up")
             iproute.link("set", index=CONTAINER_NIC_INDEX, state="up")
+
+    def _ipv6(self) -> dict[str, str]:
+        """Before the NIC is up: it takes no address but those given to it, asks for none, and has no link-local one."""
+        if not self._host.ipv6:
+            return {"all/disable_ipv6": "1"}
+        silent = ("accept_ra", "autoconf", "router_solicitations", "accept_dad", "dad_transmits")
+        values = {**dict.fromkeys(silent, "0"), "addr_gen_mode": "1"}
+        return {f"{self._host.nic}/{name}": value for name, value in values.items()}
 
     def verify(self, attachment: Attachment) -> list[str]:
         if link_index(attachment.link) is None:
@@ -66,10 +80,12 @@ class Link:
         return []
 
     def revert(self, attachment: Attachment) -> None:
-        with routes() as iproute:
-            for link in iproute.get_links(ifname=attachment.link):
-                if link.get("group") == GROUP:
-                    iproute.link("del", index=link["index"])
+        # By its index: pyroute2 would look for a name in a dump of all links.
+        index = link_index(attachment.link)
+        if index is not None:
+            with routes() as iproute:
+                if iproute.link("get", index=index)[0].get("group") == GROUP:
+                    iproute.link("del", index=index)
 
 
 def link_index(name: str) -> int | None:

@@ -15,7 +15,7 @@ The kernel counts time in ticks of 64 ns (PSCHED_SHIFT 6); a token bucket's size
 import errno
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from portslice.network.rtnetlink import (
     CREATE,
@@ -30,6 +30,7 @@ from portslice.network.rtnetlink import (
     attribute,
     attributes,
 )
+from portslice.rates import Rate
 
 QDISC = 0x10000  # 1:0
 CLASS = 0x10001  # 1:1
@@ -40,24 +41,21 @@ _RATE_SPEC = struct.Struct("=BBHhHI")  # cell_log, linklayer, overhead, cell_ali
 _LINKLAYER_ETHERNET = 1  # said explicitly, so that the kernel wants no rate tables (htb_change_class)
 _PARAMETERS = struct.Struct("=12s12sIIIII")  # rate, ceil, buffer, cbuffer, quantum, level, prio
 _MIN_QUANTUM, _MAX_QUANTUM = 1514, 60000
+_MIN_BURST = 3200  # two packets
 
 
-@dataclass(frozen=True)
-class Rate:
-    """A limit in bytes per second.
-
-    :param ceil: what idle bandwidth may be borrowed up to; the rate itself if None.
-    :param burst: bytes that may be sent at once at `ceil`; derived from the rate if None.
-    """
+class Setting(NamedTuple):
+    """A class as the kernel shows it: bytes per second, and the time in ticks that each bucket takes to fill."""
 
     rate: int
-    ceil: int | None = None
-    burst: int | None = None
+    ceil: int
+    buffer: int
+    cbuffer: int
 
 
 def burst_of(rate: int) -> int:
     """Bytes of burst that let HTB hold `rate` bytes per second."""
-    return rate // 50 + min(rate // 10, 3200)
+    return rate // 50 + min(rate // 10, _MIN_BURST)
 
 
 def install(netlink: Rtnetlink, ifindex: int, limit: Rate) -> None:
@@ -89,23 +87,34 @@ def remove(netlink: Rtnetlink, ifindex: int) -> None:
         raise
 
 
-def rate_of(netlink: Rtnetlink, ifindex: int) -> int | None:
-    """The rate of class 1:1 in bytes per second, as the kernel has it."""
+def setting_of(netlink: Rtnetlink, ifindex: int) -> Setting | None:
+    """Class 1:1 as the kernel has it."""
     for queue in netlink.classes(ifindex):
         if queue.kind == "htb" and queue.handle == CLASS:
-            return decode_rate(queue)
+            return _decode(queue)
     return None
 
 
-def decode_rate(queue: Queue) -> int:
-    """Bytes per second of an HTB class."""
-    rate = 0
+def setting(limit: Rate) -> Setting:
+    """What `limit` is to look like in the kernel."""
+    ceil = limit.ceil or limit.rate
+    # HTB's bucket at the rate is what may go at once (Mesos' "burst"); the one at the ceiling only smooths that.
+    burst = burst_of(limit.rate) if limit.burst is None else max(limit.burst, _MIN_BURST)
+    return Setting(limit.rate, ceil, _ticks(burst, limit.rate), _ticks(burst_of(ceil), ceil))
+
+
+def _decode(queue: Queue) -> Setting:
+    rate = ceil = buffer = cbuffer = 0
+    rate64 = ceil64 = None
     for kind, value in attributes(queue.options):
-        if kind == _TCA_HTB_PARMS and not rate:
-            (rate,) = struct.unpack_from("=8xI", value)
+        if kind == _TCA_HTB_PARMS:
+            first, second, buffer, cbuffer, *_ = _PARAMETERS.unpack_from(value)
+            rate, ceil = (_RATE_SPEC.unpack(spec)[-1] for spec in (first, second))
         elif kind == _TCA_HTB_RATE64:
-            (rate,) = struct.unpack("=Q", value)
-    return rate
+            (rate64,) = struct.unpack("=Q", value)
+        elif kind == _TCA_HTB_CEIL64:
+            (ceil64,) = struct.unpack("=Q", value)
+    return Setting(rate64 or rate, ceil64 or ceil, buffer, cbuffer)
 
 
 def _ticks(size: int, rate: int) -> int:
@@ -113,13 +122,7 @@ def _ticks(size: int, rate: int) -> int:
 
 
 def _encode(limit: Rate) -> bytes:
-    rate = limit.rate
-    ceil = limit.ceil or rate
-    buffer = _ticks(burst_of(rate), rate)
-    # At the ceiling a bucket of its own; Mesos names the size that may be sent at once "burst".
-    cbuffer = _ticks(burst_of(ceil), ceil)
-    if limit.burst is not None:
-        buffer = _ticks(max(limit.burst, 3200), rate)
+    rate, ceil, buffer, cbuffer = setting(limit)
     quantum = max(_MIN_QUANTUM, min(rate // 10, _MAX_QUANTUM))
     specs = [
         _RATE_SPEC.pack(0, _LINKLAYER_ETHERNET, 0, -1, 0, min(value, 0xFFFFFFFF)) for value in (rate, ceil)
