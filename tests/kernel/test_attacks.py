@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -385,6 +385,106 @@ def test_a_forged_icmp_message_reaches_nobody(ground: Ground, name: str, target:
     ground.send_frames(link + packet)
     until(lambda: sum(ground.drops().values()) > before, "drop")
     assert [each for each in ground.arrived() if ICMP[name] in each] == []
+
+
+# Floods: what all share on the host (memory for fragments, echoes, neighbours) is not one container's.
+
+FLOOD = """
+import itertools
+pid = os.fork()
+if pid == 0:
+    import signal
+    signal.alarm(60)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as link:
+        link.bind(("{nic}", 0))
+        for number in itertools.count():
+            for frame in make(number):
+                try:
+                    link.send(frame)
+                except OSError:  # its queue is full
+                    pass
+result = pid
+"""
+FRAMES_OF_A_FLOOD = """
+import struct
+
+def total(data):
+    value = sum(word for (word,) in struct.iter_unpack("!H", data))
+    while value >> 16:
+        value = (value & 0xFFFF) + (value >> 16)
+    return ~value & 0xFFFF
+
+def ip(destination, protocol, body, identification=1, fragment=0):
+    address = lambda text: bytes(map(int, text.split(".")))
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), identification, fragment, 64, protocol, 0,
+        address("{source}"), address(destination))
+    header = header[:10] + struct.pack("!H", total(header)) + header[12:]
+    return bytes.fromhex("{mac}") * 2 + bytes((8, 0)) + header + body
+
+def fragments(number):
+    udp = struct.pack("!HHHH", {port}, {neighbours_port}, 2000, 0) + bytes(1000)
+    yield ip("{source}", 17, udp, number % 65536, 0x2000)
+
+def echoes(number):
+    message = struct.pack("!BBHHH", 8, 0, 0, number // 65536 % 65536, number % 65536)
+    yield ip("{world}", 1, message[:2] + struct.pack("!H", total(message)) + message[4:])
+
+def neighbours(number):
+    yield ip("10.79.%d.%d" % (number // 250 % 250, 1 + number % 250), 17, struct.pack("!HHHH", {port}, 9, 8, 0))
+"""
+
+
+@contextmanager
+def flooding(ground: Ground, kind: str, reason: str) -> Iterator[None]:
+    """The attacker sends what it can, from before the block, when its share is used up, to its end."""
+    facts = {"nic": NIC, "source": HOST_ADDRESS, "world": WORLD_ADDRESS, "mac": ground.mac.hex(), "port": PORT,
+             "neighbours_port": NEIGHBOURS_PORT}  # fmt: skip
+    before = ground.drops().get(reason, 0)
+    pid = ground.do((FRAMES_OF_A_FLOOD + f"\nmake = {kind}\n" + FLOOD).format(**facts))
+    assert isinstance(pid, int), pid
+    try:
+        until(lambda: ground.drops().get(reason, 0) >= before + 1000, f"1,000 times {reason}")
+        yield
+        assert ground.do(f"result = os.waitpid({pid}, os.WNOHANG)[0]") == 0, "it went on all the time"
+    finally:
+        ground.do(f"os.kill({pid}, 9); os.waitpid({pid}, 0)")
+
+
+def test_first_fragments_do_not_spoil_others_datagrams(ground: Ground) -> None:
+    with flooding(ground, "fragments", "incomplete_datagrams"):
+        for _ in range(5):
+            ground.neighbour_answers(60000)
+        ground.others_are_well()
+
+
+def test_echo_requests_do_not_take_others_answers(ground: Ground) -> None:
+    inside = ground.node.namespace(ground.neighbour)
+    with flooding(ground, "echoes", "echo_rate"):
+        ping = ground.node.bed.run(inside, "ping", "-c5", "-i0.1", "-W10", WORLD_ADDRESS, check=False)
+        assert " 0% packet loss" in ping.stdout
+        ground.others_are_well()
+
+
+def test_unknown_neighbours_do_not_fill_the_hosts_table(ground: Ground) -> None:
+    bed, stranger = ground.node.bed, "10.77.0.50"
+    bed.run(bed.host, *f"ip route add 10.79.0.0/16 dev {NIC}".split())
+    bed.run(bed.world, *f"ip address add {stranger}/24 dev world".split())
+    try:
+        with flooding(ground, "neighbours", "neighbour_rate"):
+            table = bed.run(bed.host, "ip", "neighbour", "show", "nud", "all").stdout.splitlines()
+            limit = int(Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3").read_text())
+            assert any(line.startswith("10.79.") for line in table), "else nothing was tried"
+            assert len(table) < limit / 2
+            assert not any(line.startswith(stranger) for line in table)
+            with (
+                peer.listen(bed.world, "tcp", (stranger, WORLD_PORT)) as listener,
+                peer.open_socket(ground.node.namespace(ground.neighbour), "tcp") as client,
+            ):
+                peer.talk_tcp(listener, client, (stranger, WORLD_PORT), 1000)
+            ground.others_are_well()
+    finally:
+        bed.run(bed.host, *f"ip route delete 10.79.0.0/16 dev {NIC}".split())
+        bed.run(bed.world, *f"ip address delete {stranger}/24 dev world".split())
 
 
 # What it has, and what it may do with it
