@@ -7,8 +7,8 @@
 
 #include "refuse.h"
 
-#define ECHO_CLASH_NS 2000000000ull
-#define ECHO_LIFE_NS 60000000000ull
+#define ECHO_CLASH_NS 2000000000ll
+#define ECHO_LIFE_NS 60000000000ll
 #define ECHO_LIMIT 1000         /* requests of a container a second: the memory is everybody's */
 
 struct echo_key {
@@ -30,6 +30,12 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } echo_askers SEC(".maps");
 
+/* Nanoseconds since the request; another processor's clock may be a little ahead, so they may be negative. */
+static __always_inline __s64 age_of(const struct asker *asker, __u64 now)
+{
+	return now - asker->time_ns;
+}
+
 /* Is the container still there that asked? */
 static __always_inline int is_there(const struct asker *asker)
 {
@@ -45,7 +51,7 @@ static __always_inline int ask(__u32 slot, __u32 ifindex, const struct packet *p
 	struct asker asker = { .time_ns = bpf_ktime_get_ns(), .slot = slot, .ifindex = ifindex };
 	struct asker *other = bpf_map_lookup_elem(&echo_askers, &key);
 
-	if (other && other->ifindex != ifindex && asker.time_ns - other->time_ns < ECHO_CLASH_NS && is_there(other)) {
+	if (other && other->ifindex != ifindex && age_of(other, asker.time_ns) < ECHO_CLASH_NS && is_there(other)) {
 		*refusal = ECHO_CLASH;
 		return 0;
 	}
@@ -63,7 +69,7 @@ static __always_inline __u32 asker_of(const struct address *peer, const struct e
 	struct echo_key key = { .peer = *peer, .echo = *echo };
 	struct asker *asker = bpf_map_lookup_elem(&echo_askers, &key);
 
-	if (!asker || bpf_ktime_get_ns() - asker->time_ns >= ECHO_LIFE_NS || !is_there(asker))
+	if (!asker || age_of(asker, bpf_ktime_get_ns()) >= ECHO_LIFE_NS || !is_there(asker))
 		return HOST;
 	return asker->slot;
 }

@@ -122,7 +122,7 @@ static __always_inline int may_go_on(struct sent_datagrams *book, struct sent_da
 
 	if (sent->target == WORLD)
 		return 1;
-	if (now - book->since >= INCOMPLETE_SECONDS) {
+	if ((__s64)(now - book->since) >= INCOMPLETE_SECONDS) {
 		book->since = now;
 		book->incomplete = 0;
 	}

@@ -19,6 +19,7 @@ from portslice.errors import ConflictError, PortsliceError
 from portslice.network import host, namespaces
 from portslice.ports import PortSet
 from portslice.rates import RatePolicy
+from tests.kernel import cgroup_tree
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def traces(agent: Node) -> set[str]:
     for directory in ("run/netns", "run/journal", "run/containers", "work/containers"):
         path = agent.directory / directory
         found |= {f"{directory}/{name}" for name in (os.listdir(path) if path.is_dir() else ())}
-    for root in Path("/sys/fs/cgroup").glob(f"**/{agent.cgroups_root}"):
+    for root in cgroup_tree.find(f"{agent.cgroups_root}"):
         found |= {f"cgroup {each}" for each in root.iterdir() if each.is_dir()}
     found |= {f"filter {line}" for device in (NIC, "lo") for line in filters(agent.bed, device)}
     return found

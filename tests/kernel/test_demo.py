@@ -12,6 +12,7 @@ import pytest
 
 from portslice.demo.console import Console
 from portslice.demo.services import DATAGRAMS
+from tests.kernel import cgroup_tree
 
 pytestmark = pytest.mark.native
 
@@ -25,7 +26,7 @@ def _left(output: str) -> list[str]:
     directory, name = Path(match[1]), match[2]
     left = [str(directory)] if directory.exists() else []
     left += [line for line in Path("/proc/self/mounts").read_text().splitlines() if name in line]
-    left += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{name}*")]
+    left += [str(path) for path in cgroup_tree.find(f"{name}*")]
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             command = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")

@@ -22,6 +22,7 @@ from portslice.containers.cgroups import CONTROLLERS, Cgroups, detect
 from portslice.containers.launcher import LaunchSpec
 from portslice.containers.process import ProcessHandle
 from portslice.errors import ConflictError, ContainerError
+from tests.kernel import cgroup_tree
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NOBODY = pwd.getpwnam("nobody")
@@ -619,7 +620,7 @@ def test_root_inside_reaches_nothing_of_the_hosts(
 
 def limits() -> dict[Path, str]:
     names = ("cpu.cfs_quota_us", "cpu.shares", "memory.limit_in_bytes", "cpu.max", "cpu.weight", "memory.max")
-    cgroups = Path("/sys/fs/cgroup").rglob(f"portslice-test-{os.getpid()}/c")
+    cgroups = cgroup_tree.find(f"portslice-test-{os.getpid()}/c")
     return {path / name: (path / name).read_text() for path in cgroups for name in names if (path / name).exists()}
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from glob import glob
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -335,7 +336,8 @@ REFUSED = {
 def state(agent: Node, container: dict[str, Any]) -> Any:
     """All that an update could change: what the agent shows, its journal, the kernel."""
     journal = (agent.runtime / "journal" / f"{container['id']}.json").read_text()
-    groups = Path("/sys/fs/cgroup").glob(f"**/{agent.cgroups_root}/{container['id']}/*")
+    # not Path.glob, which fails when a directory of somebody else's goes away meanwhile
+    groups = map(Path, glob(f"/sys/fs/cgroup/**/{agent.cgroups_root}/{container['id']}/*", recursive=True))
     names = ("cpu.shares", "cpu.weight", "memory.limit_in_bytes", "memory.max", "memory.low")
     limits = {str(file): file.read_text() for file in groups if file.name in names}
     return agent.client.container(container["id"]), journal, kernel_rates(agent, container), limits

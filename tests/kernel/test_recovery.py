@@ -19,6 +19,7 @@ from portslice.demo.node import Node, node
 from portslice.demo.testbed import HOST_ADDRESS, NIC, WORLD_ADDRESS, testbed
 from portslice.errors import PortsliceError
 from portslice.network import namespaces
+from tests.kernel import cgroup_tree
 from tests.kernel.waiting import until
 
 MBIT = 125_000
@@ -274,7 +275,7 @@ def test_drift_is_repaired_and_said(agent: Node) -> None:
     for name, problem in {
         "route": "the container has no default route",
         "address": f"the container does not have the address {HOST_ADDRESS}",
-        "filter": "no program checks what leaves",
+        "filter": "container_egress of this agent's version is not on",
         "queue": "the egress limit is None bytes per second, not 10000000",
         "rate": "the egress limit is 125000000 bytes per second, not 10000000",
         "range": "net.ipv4.ip_local_port_range is '1024 65535', not '",
@@ -348,7 +349,7 @@ def test_what_others_made_is_left_alone(agent: Node) -> None:
     ours = agent.launch("ours")
     foreign_link = f"{veth(agent, ours).rpartition('-')[0]}-77"
     foreign_namespace = bed.directory / "foreign"
-    cgroups = [path / "foreign" for path in Path("/sys/fs/cgroup").glob(f"**/{agent.cgroups_root}")]
+    cgroups = [path / "foreign" for path in cgroup_tree.find(f"{agent.cgroups_root}")]
     match = "pref 7 protocol ip u32 match ip dport 9999 0xffff flowid 1:1"
 
     def filters(device: str) -> str:

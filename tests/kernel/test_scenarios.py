@@ -16,7 +16,7 @@ import pytest
 from portslice.demo.node import Node, node
 from portslice.demo.testbed import HOST_ADDRESS, WORLD_ADDRESS, Testbed, testbed
 from portslice.errors import PortsliceError
-from tests.kernel import peer
+from tests.kernel import cgroup_tree, peer
 from tests.kernel.waiting import until
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
@@ -169,7 +169,7 @@ def test_an_exhausted_block_yields_no_foreign_port(mesos: Node) -> None:
 def _objects(agent: Node) -> dict[str, set[str]]:
     """What a container is made of, as far as it is on the host."""
     links = json.loads(agent.bed.run(agent.bed.host, "ip", "-json", "link", "show").stdout)
-    groups = [path for path in Path("/sys/fs/cgroup").glob(f"**/{agent.cgroups_root}/**") if path.is_dir()]
+    groups = [path for path in cgroup_tree.find(f"{agent.cgroups_root}/**") if path.is_dir()]
     return {
         "links": {link["ifname"] for link in links},
         "cgroups": set(map(str, groups)),

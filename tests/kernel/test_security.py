@@ -20,6 +20,7 @@ from portslice.cli.client import Client
 from portslice.demo.node import Node, node
 from portslice.demo.testbed import NIC, Testbed, testbed
 from portslice.errors import PortsliceError
+from tests.kernel import cgroup_tree
 from tests.kernel.users import as_user
 from tests.kernel.waiting import until
 
@@ -95,7 +96,7 @@ def limits(agent: Node, container: dict[str, Any]) -> list[str]:
     names = ["cpu.shares", "cpu.cfs_quota_us", "memory.limit_in_bytes", "cpu.weight", "cpu.max", "memory.max"]
     found = [
         f"{path}: {(path / name).read_text()}"
-        for path in sorted(Path("/sys/fs/cgroup").glob(f"**/{agent.cgroups_root}/{container['id']}"))
+        for path in sorted(cgroup_tree.find(f"{agent.cgroups_root}/{container['id']}"))
         for name in names
         if (path / name).exists()
     ]
@@ -203,7 +204,7 @@ def test_limits_cannot_be_lifted_from_inside(agent: Node) -> None:
     assert Path(container["sandbox"], "tried").exists()
     assert limits(agent, container) == before
     assert any(re.search(r": (67108864|50000 100000|50000)\n$", line) for line in before)
-    for path in Path("/sys/fs/cgroup").glob(f"**/{agent.cgroups_root}/{container['id']}"):
+    for path in cgroup_tree.find(f"{agent.cgroups_root}/{container['id']}"):
         processes = "".join(procs.read_text() for procs in path.glob("**/cgroup.procs")).split()
         assert str(container["pid"]) in processes, "still under the limits"
 

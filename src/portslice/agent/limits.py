@@ -23,6 +23,10 @@ class LimitError(PortsliceError):
     """The limits contradict each other, or the link."""
 
 
+class SpeedError(LimitError):
+    """They need to know the link's speed, or another one."""
+
+
 class Limits(NamedTuple):
     """What the flags say of every container."""
 
@@ -116,7 +120,7 @@ def _per_cpu(given: _Given, flags: AgentFlags, nic: str, speed: int | None) -> i
     if cpus < 1:
         raise LimitError(f"CPUs resource has to be specified to determine per CPU {given.direction} rate limit")
     if speed is None:
-        raise LimitError(
+        raise SpeedError(
             f"Failed to determine per CPU {given.direction} rate limit: Failed to determine link speed of {nic}: "
             "Not supported"
         )
@@ -129,7 +133,7 @@ def _check_speed(given: _Given, nic: str, speed: int | None) -> None:
         if limit and speed is None:
             log.warning("The link speed of %s is unknown: the %s is not checked against it", nic, what)
         elif limit and speed is not None and limit > speed:
-            raise LimitError(
+            raise SpeedError(
                 f"The given {what} for containers {int(limit)} Bytes/s is greater than the host link speed "
                 f"{int(speed)} Bytes/s"
             )

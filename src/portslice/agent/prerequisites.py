@@ -14,7 +14,7 @@ from pathlib import Path
 
 from portslice.agent import mounts, startup
 from portslice.agent.flags import AgentFlags
-from portslice.agent.limits import limits, uses_speed
+from portslice.agent.limits import SpeedError, limits, uses_speed
 from portslice.containers import cgroups, launcher
 from portslice.containers.cgroups.v2 import CgroupsV2
 from portslice.errors import NetworkError, PortsliceError
@@ -123,6 +123,11 @@ def _kernel(flags: AgentFlags) -> Iterator[Check]:
         detail = f"{fq_codel.detail}: no bloat_reduction, and no --egress_unique_flow_per_container"
         fq_codel = replace(fq_codel, status=Status.WARNING, detail=detail)
     yield fq_codel
+    tbf = kernel.tbf()
+    if not tbf.ok:
+        detail = f"{tbf.detail}: small ingress limits hold in the long run only"
+        tbf = replace(tbf, status=Status.WARNING, detail=detail)
+    yield tbf
 
 
 def _isolators(flags: AgentFlags) -> Iterator[Check]:
@@ -179,11 +184,11 @@ def _link_speed(flags: AgentFlags, nic: str, speed: int | None) -> Check:
     speed_flag = "--network_link_speed=125000000B (for 1 Gbit/s)"
     try:
         limits(flags, nic, speed)
-    except PortsliceError as error:
+    except SpeedError as error:
         remedy = speed_flag if known is None else f"limits of {known}B at most, or the true --network_link_speed"
-        if "host link speed" not in str(error) and "link speed of" not in str(error):
-            remedy = "see the flags in portslice agent --help"
-        return Check("limits", Status.WRONG, str(error), remedy)
+        return Check("link speed", Status.WRONG, str(error), remedy)
+    except PortsliceError as error:
+        return Check("limits", Status.WRONG, str(error), "see portslice agent --help")
     if known is None and uses_speed(flags):
         detail = f"the driver of {nic} does not tell: the limit is not checked against it"
         return Check("link speed", Status.WARNING, detail, speed_flag)

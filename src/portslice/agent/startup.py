@@ -182,6 +182,8 @@ def port_mapping(flags: AgentFlags) -> _Maker:
     )
     if (egress.limits_any or ingress.limits_any) and not with_fq_codel:
         log.warning("This kernel has no fq_codel: traffic is limited, bloat_reduction is not available")
+    if ingress.limits_any and not kernel.tbf().ok:
+        log.warning("This kernel has no TBF: small ingress limits hold in the long run only (modprobe sch_tbf)")
 
     def make() -> PortMapping:
         with _failing(_ISOLATOR):

@@ -40,6 +40,12 @@ class _Hook(ctypes.Structure):
     _fields_ = (("sz", c_size_t), ("ifindex", c_int), ("attach_point", c_int), ("parent", c_uint32))
 
 
+class _ProgramInfo(ctypes.Structure):
+    """The beginning of struct bpf_prog_info."""
+
+    _fields_ = (("type", c_uint32), ("id", c_uint32), ("tag", ctypes.c_uint8 * 8))
+
+
 class _Filter(ctypes.Structure):
     _fields_ = (
         ("sz", c_size_t),
@@ -173,13 +179,28 @@ def attach(ifindex: int, point: int, program_fd: int, priority: int) -> None:
     _check(_library().bpf_tc_attach(ctypes.byref(hook), ctypes.byref(options)), "Failed to attach a BPF program")
 
 
-def attached(ifindex: int, point: int, priority: int) -> int | None:
-    """The id of the program at this priority."""
+def tag(program_fd: int) -> bytes:
+    """What tells a program from every other one: a digest of its instructions (struct bpf_prog_info)."""
+    info = _ProgramInfo()
+    size = c_uint32(ctypes.sizeof(info))
+    result = _library().bpf_obj_get_info_by_fd(program_fd, ctypes.byref(info), ctypes.byref(size))
+    _check(result, "Failed to ask for a BPF program")
+    return bytes(info.tag)
+
+
+def attached(ifindex: int, point: int, priority: int) -> bytes | None:
+    """The tag of the program at this priority."""
     hook = _Hook(sz=ctypes.sizeof(_Hook), ifindex=ifindex, attach_point=point)
     options = _Filter(sz=ctypes.sizeof(_Filter), handle=1, priority=priority)
     if _library().bpf_tc_query(ctypes.byref(hook), ctypes.byref(options)) < 0:
         return None
-    return int(options.prog_id)
+    descriptor = _library().bpf_prog_get_fd_by_id(options.prog_id)
+    if descriptor < 0:
+        return None
+    try:
+        return tag(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def detach(ifindex: int, point: int, priority: int) -> None:

@@ -218,9 +218,9 @@ class DataPlane:
         bpf.create_clsact(ifindex)
         bpf.attach(ifindex, point, self._object.program(program), self.priority)
 
-    def attached(self, ifindex: int, point: int) -> bool:
-        """Whether one of our programs sits on the hook."""
-        return bpf.attached(ifindex, point, self.priority) is not None
+    def attached(self, ifindex: int, point: int, program: str) -> bool:
+        """Whether this program sits on the hook, as it is in this version of the agent."""
+        return bpf.attached(ifindex, point, self.priority) == bpf.tag(self._object.program(program))
 
     def detach(self, ifindex: int, point: int) -> None:
         """Take our program from the hook. The clsact qdisc stays: others may use it."""

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from portslice.network import bpf, namespaces
 from portslice.network.dataplane import OBJECT
-from portslice.network.qdiscs import fq_codel, htb
+from portslice.network.qdiscs import fq_codel, htb, tbf
 from portslice.network.rtnetlink import TC_H_ROOT, Rtnetlink
 from portslice.rates import Rate
 
@@ -20,9 +20,12 @@ _LOOPBACK = 1
 _HELPERS = {
     "bpf_skb_change_type": 32,
     "bpf_redirect": 23,
-    "bpf_get_socket_cookie": 46,
+    "bpf_fib_lookup": 69,
     "bpf_sk_lookup_udp": 85,
+    "bpf_sk_fullsock": 95,
     "bpf_skc_lookup_tcp": 99,
+    "bpf_sk_storage_get": 107,
+    "bpf_ktime_get_boot_ns": 125,
     "bpf_redirect_neigh": 152,
     "bpf_redirect_peer": 155,
 }
@@ -109,6 +112,10 @@ class Kernel:
             "fq_codel", lambda: namespaces.in_new(_add_fq_codel), "modprobe sch_fq_codel (CONFIG_NET_SCH_FQ_CODEL)"
         )
 
+    def tbf(self) -> Check:
+        """Needed for small ingress limits to hold from one second to the next, not only in the long run."""
+        return self._try("TBF", lambda: namespaces.in_new(_add_tbf), "modprobe sch_tbf (CONFIG_NET_SCH_TBF)")
+
     @staticmethod
     def _try(name: str, attempt: Callable[[], None], remedy: str) -> Check:
         try:
@@ -128,6 +135,11 @@ def _add_clsact() -> None:
 def _add_htb() -> None:
     with Rtnetlink() as netlink:
         htb.install(netlink, _LOOPBACK, Rate(125000))
+
+
+def _add_tbf() -> None:
+    with Rtnetlink() as netlink:
+        tbf.set_size(netlink, _LOOPBACK, TC_H_ROOT, largest=1514)
 
 
 def _add_fq_codel() -> None:

@@ -1,9 +1,14 @@
-"""The container's programs: on the host end of its veth, on its loopback, and for IPv6 on its NIC."""
+"""The container's programs: on the host end of its veth, on its loopback, and for IPv6 on its NIC.
+
+After an update of the agent those of its predecessor are replaced, in place and without a gap in the traffic.
+"""
+
+from collections.abc import Iterator
 
 from portslice.errors import NetworkError
 from portslice.network import bpf, namespaces
 from portslice.network.attachment import Attachment
-from portslice.network.dataplane import CONTAINER_NIC_INDEX, DataPlane
+from portslice.network.dataplane import CONTAINER_LOOPBACK_INDEX, CONTAINER_NIC_INDEX, DataPlane
 from portslice.network.host import Host
 from portslice.network.layers.link import link_index
 
@@ -23,25 +28,25 @@ class Programs:
             raise NetworkError(f"The link {attachment.link} does not exist")
         self._plane.attach(index, bpf.INGRESS, "container_egress")
         with namespaces.entered(attachment.namespace):
-            self._plane.attach(_loopback(), bpf.EGRESS, "container_loopback")
-            if self._host.ipv6:
-                self._plane.attach(CONTAINER_NIC_INDEX, bpf.INGRESS, "container_ingress")
+            for inside, point, program in self._inside():
+                self._plane.attach(inside, point, program)
 
     def verify(self, attachment: Attachment) -> list[str]:
         problems = []
         index = link_index(attachment.link)
-        if index is None or not self._plane.attached(index, bpf.INGRESS):
-            problems.append(f"no program checks what leaves through {attachment.link}")
+        if index is None or not self._plane.attached(index, bpf.INGRESS, "container_egress"):
+            problems.append(f"container_egress of this agent's version is not on {attachment.link}")
         with namespaces.entered(attachment.namespace):
-            if not self._plane.attached(_loopback(), bpf.EGRESS):
-                problems.append("no program serves the container's loopback")
-            if self._host.ipv6 and not self._plane.attached(CONTAINER_NIC_INDEX, bpf.INGRESS):
-                problems.append("no program serves the container's NIC")
+            for inside, point, program in self._inside():
+                if not self._plane.attached(inside, point, program):
+                    problems.append(f"{program} of this agent's version is not inside")
         return problems
 
     def revert(self, attachment: Attachment) -> None:
         """They go with their links."""
 
-
-def _loopback() -> int:
-    return link_index("lo") or 1
+    def _inside(self) -> Iterator[tuple[int, int, str]]:
+        """(interface, hook, program) in the container's namespace."""
+        yield CONTAINER_LOOPBACK_INDEX, bpf.EGRESS, "container_loopback"
+        if self._host.ipv6:
+            yield CONTAINER_NIC_INDEX, bpf.INGRESS, "container_ingress"
