@@ -13,8 +13,8 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,17 @@ from typing import Any
 import pytest
 
 from portslice.demo.node import Node
-from portslice.demo.testbed import HOST_ADDRESS, NIC, WORLD_ADDRESS
+from portslice.demo.testbed import HOST_ADDRESS, HOST_ADDRESS_6, NIC, WORLD_ADDRESS, WORLD_ADDRESS_6
 from tests.kernel import peer
 from tests.kernel.frames import (
     BROADCAST,
     ETH_P_ARP,
     ETH_P_IPV6,
+    ICMPV6,
     MORE_FRAGMENTS,
     TCP,
     Frame,
+    checksum,
     tagged,
 )
 from tests.kernel.waiting import until
@@ -86,6 +88,8 @@ class Ground:
     conversation: socket.socket
     datagrams: socket.socket
     mac: bytes
+    sent: set[bytes] = field(default_factory=set)
+    """All datagrams to the neighbour."""
 
     def do(self, program: str) -> Any:
         """What the attacker's program left in `result`, or the name of the error that ended it."""
@@ -134,9 +138,23 @@ result = "sent"
             assert part
             received += part
         assert received == data
-        data = os.urandom(500)
-        self.datagrams.sendto(data, (HOST_ADDRESS, NEIGHBOURS_PORT))
-        assert self.datagrams.recv(65535) == data
+        self.neighbour_answers(500)
+
+    def neighbour_answers(self, size: int) -> None:
+        """A datagram there and back. One that a busy machine loses is sent again."""
+        data = os.urandom(size)
+        self.sent.add(data)
+
+        def is_answered() -> bool:
+            self.datagrams.sendto(data, (HOST_ADDRESS, NEIGHBOURS_PORT))
+            with suppress(TimeoutError):
+                while (answer := self.datagrams.recv(65535)) != data:
+                    assert answer in self.sent, "else it is late"
+                return True
+            return False
+
+        self.datagrams.settimeout(3)
+        until(is_answered, "answer")
 
     def arrived(self) -> list[bytes]:
         """All frames that anybody has got since the last call, up to a good packet of the attacker's to each."""
@@ -197,29 +215,23 @@ def _arp(kind: int, address: str, mac: bytes) -> bytes:
     return BROADCAST + mac + struct.pack("!HHHBBH", ETH_P_ARP, 1, 0x0800, 6, 4, kind) + addresses
 
 
-def _icmp6(kind: int, body: bytes, destination: str = "ff02::1") -> bytes:
+def _icmp6(kind: int, body: bytes) -> bytes:
     """An ICMPv6 message to all nodes of the link; its checksum is right."""
-    source, target = IPv6Address("fe80::bad").packed, IPv6Address(destination).packed
+    source, target = IPv6Address("fe80::bad").packed, IPv6Address("ff02::1").packed
     message = struct.pack("!BBH", kind, 0, 0) + body
-    pseudo = source + target + struct.pack("!I3xB", len(message), 58) + message
-    total = sum(int(word) for (word,) in struct.iter_unpack("!H", pseudo + b"\0" * (len(pseudo) % 2)))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    message = message[:2] + struct.pack("!H", ~total & 0xFFFF) + message[4:]
-    header = struct.pack("!IHBB", 6 << 28, len(message), 58, 255) + source + target
+    sum_ = checksum(source + target + struct.pack("!I3xB", len(message), ICMPV6) + message)
+    message = message[:2] + struct.pack("!H", sum_) + message[4:]
+    header = struct.pack("!IHBB", 6 << 28, len(message), ICMPV6, 255) + source + target
     return bytes.fromhex("333300000001") + OTHER_MAC + struct.pack("!H", ETH_P_IPV6) + header + message
-
-
-def _udp6(source_port: int) -> bytes:
-    header = struct.pack("!IHBB", 6 << 28, 8 + 16, 17, 64) + IPv6Address("2001:db8::2").packed
-    header += IPv6Address("2001:db8::1").packed + struct.pack("!HHHH", source_port, WORLD_PORT, 8 + 16, 0)
-    return BROADCAST + OTHER_MAC + struct.pack("!H", ETH_P_IPV6) + header + TOKEN
 
 
 TOKEN = os.urandom(16)
 _TARGET_MAC = bytes((2, 1)) + OTHER_MAC
 _PREFIX = bytes((3, 4, 64, 0xC0)) + struct.pack("!III", 3600, 3600, 0) + IPv6Address("2001:db8:bad::").packed
 FORGED = replace(GOOD, payload=TOKEN, identification=0xBAD1, mac_source=OTHER_MAC)
+FORGED_6 = replace(FORGED, source=HOST_ADDRESS_6, destination=WORLD_ADDRESS_6)
+
+ANSWERED = ""  # by the host, to nobody but who sent it
 
 # Frames, and the reason that they are refused for; None: any.
 FRAMES: dict[str, tuple[str | None, bytes]] = {
@@ -243,14 +255,16 @@ FRAMES: dict[str, tuple[str | None, bytes]] = {
     "a later fragment without a first": ("unknown_fragment", bytes(replace(FORGED, fragment=185, identification=99))),
     "an ARP reply for the host": ("neighbour", _arp(2, HOST_ADDRESS, OTHER_MAC)),
     "an ARP reply for the world": ("neighbour", _arp(2, WORLD_ADDRESS, OTHER_MAC)),
-    "a gratuitous ARP request": ("neighbour", _arp(1, HOST_ADDRESS, OTHER_MAC)),
+    "a gratuitous ARP request": (ANSWERED, _arp(1, HOST_ADDRESS, OTHER_MAC)),
     "a VLAN tag": ("not_ip", tagged(bytes(FORGED))),
     "two VLAN tags": ("not_ip", tagged(tagged(bytes(FORGED)))),
     "a neighbour advertisement": (None, _icmp6(136, struct.pack("!I", 0x20000000) + bytes(16) + _TARGET_MAC)),
     "a router advertisement": (None, _icmp6(134, struct.pack("!BBHII", 64, 0, 1800, 0, 0) + _PREFIX)),
     "an ICMPv6 redirect": (None, _icmp6(137, bytes(4) + bytes(32) + _TARGET_MAC)),
-    "IPv6 from a foreign port": (None, _udp6(FOREIGN)),
-    "IPv6 that says it is longer": (None, _udp6(PORT)[:40]),
+    "a foreign port by IPv6": ("foreign_port", bytes(replace(FORGED_6, source_port=FOREIGN))),
+    "a neighbour's port by IPv6": ("foreign_port", bytes(replace(FORGED_6, source_port=NEIGHBOURS_PORT, protocol=TCP))),
+    "a foreign IPv6 address": ("foreign_source", bytes(replace(FORGED_6, source="2001:db8::bad"))),
+    "half an IPv6 header": ("malformed", bytes(FORGED_6)[:34]),
     "no header at all": (None, bytes(FORGED)[:14] + b"\x45"),
     "half an IP header": (None, bytes(FORGED)[:24]),
     "half of its ports": ("malformed", bytes(FORGED)[:36]),
@@ -271,7 +285,7 @@ def test_a_forged_frame_reaches_nobody(ground: Ground, name: str) -> None:
     after = ground.drops()
     if reason is None:
         assert sum(after.values()) >= sum(before.values()) + len(variants)
-    else:
+    elif reason != ANSWERED:
         assert after.get(reason, 0) >= before.get(reason, 0) + len(variants)
 
 
@@ -341,10 +355,7 @@ def test_a_raw_socket_is_checked_like_others(ground: Ground, name: str) -> None:
 
 def _icmp(kind: int, code: int, body: bytes) -> bytes:
     message = struct.pack("!BBH", kind, code, 0) + body
-    total = sum(int(word) for (word,) in struct.iter_unpack("!H", message + b"\0" * (len(message) % 2)))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return message[:2] + struct.pack("!H", ~total & 0xFFFF) + message[4:]
+    return message[:2] + struct.pack("!H", checksum(message)) + message[4:]
 
 
 _INNER = Frame(WORLD_ADDRESS, HOST_ADDRESS, WORLD_PORT, NEIGHBOURS_PORT, payload=TOKEN)
@@ -374,6 +385,106 @@ def test_a_forged_icmp_message_reaches_nobody(ground: Ground, name: str, target:
     ground.send_frames(link + packet)
     until(lambda: sum(ground.drops().values()) > before, "drop")
     assert [each for each in ground.arrived() if ICMP[name] in each] == []
+
+
+# Floods: what all share on the host (memory for fragments, echoes, neighbours) is not one container's.
+
+FLOOD = """
+import itertools
+pid = os.fork()
+if pid == 0:
+    import signal
+    signal.alarm(60)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as link:
+        link.bind(("{nic}", 0))
+        for number in itertools.count():
+            for frame in make(number):
+                try:
+                    link.send(frame)
+                except OSError:  # its queue is full
+                    pass
+result = pid
+"""
+FRAMES_OF_A_FLOOD = """
+import struct
+
+def total(data):
+    value = sum(word for (word,) in struct.iter_unpack("!H", data))
+    while value >> 16:
+        value = (value & 0xFFFF) + (value >> 16)
+    return ~value & 0xFFFF
+
+def ip(destination, protocol, body, identification=1, fragment=0):
+    address = lambda text: bytes(map(int, text.split(".")))
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), identification, fragment, 64, protocol, 0,
+        address("{source}"), address(destination))
+    header = header[:10] + struct.pack("!H", total(header)) + header[12:]
+    return bytes.fromhex("{mac}") * 2 + bytes((8, 0)) + header + body
+
+def fragments(number):
+    udp = struct.pack("!HHHH", {port}, {neighbours_port}, 2000, 0) + bytes(1000)
+    yield ip("{source}", 17, udp, number % 65536, 0x2000)
+
+def echoes(number):
+    message = struct.pack("!BBHHH", 8, 0, 0, number // 65536 % 65536, number % 65536)
+    yield ip("{world}", 1, message[:2] + struct.pack("!H", total(message)) + message[4:])
+
+def neighbours(number):
+    yield ip("10.79.%d.%d" % (number // 250 % 250, 1 + number % 250), 17, struct.pack("!HHHH", {port}, 9, 8, 0))
+"""
+
+
+@contextmanager
+def flooding(ground: Ground, kind: str, reason: str) -> Iterator[None]:
+    """The attacker sends what it can, from before the block, when its share is used up, to its end."""
+    facts = {"nic": NIC, "source": HOST_ADDRESS, "world": WORLD_ADDRESS, "mac": ground.mac.hex(), "port": PORT,
+             "neighbours_port": NEIGHBOURS_PORT}  # fmt: skip
+    before = ground.drops().get(reason, 0)
+    pid = ground.do((FRAMES_OF_A_FLOOD + f"\nmake = {kind}\n" + FLOOD).format(**facts))
+    assert isinstance(pid, int), pid
+    try:
+        until(lambda: ground.drops().get(reason, 0) >= before + 1000, f"1,000 times {reason}")
+        yield
+        assert ground.do(f"result = os.waitpid({pid}, os.WNOHANG)[0]") == 0, "it went on all the time"
+    finally:
+        ground.do(f"os.kill({pid}, 9); os.waitpid({pid}, 0)")
+
+
+def test_first_fragments_do_not_spoil_others_datagrams(ground: Ground) -> None:
+    with flooding(ground, "fragments", "incomplete_datagrams"):
+        for _ in range(5):
+            ground.neighbour_answers(60000)
+        ground.others_are_well()
+
+
+def test_echo_requests_do_not_take_others_answers(ground: Ground) -> None:
+    inside = ground.node.namespace(ground.neighbour)
+    with flooding(ground, "echoes", "echo_rate"):
+        ping = ground.node.bed.run(inside, "ping", "-c5", "-i0.1", "-W10", WORLD_ADDRESS, check=False)
+        assert " 0% packet loss" in ping.stdout
+        ground.others_are_well()
+
+
+def test_unknown_neighbours_do_not_fill_the_hosts_table(ground: Ground) -> None:
+    bed, stranger = ground.node.bed, "10.77.0.50"
+    bed.run(bed.host, *f"ip route add 10.79.0.0/16 dev {NIC}".split())
+    bed.run(bed.world, *f"ip address add {stranger}/24 dev world".split())
+    try:
+        with flooding(ground, "neighbours", "neighbour_rate"):
+            table = bed.run(bed.host, "ip", "neighbour", "show", "nud", "all").stdout.splitlines()
+            limit = int(Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3").read_text())
+            assert any(line.startswith("10.79.") for line in table), "else nothing was tried"
+            assert len(table) < limit / 2
+            assert not any(line.startswith(stranger) for line in table)
+            with (
+                peer.listen(bed.world, "tcp", (stranger, WORLD_PORT)) as listener,
+                peer.open_socket(ground.node.namespace(ground.neighbour), "tcp") as client,
+            ):
+                peer.talk_tcp(listener, client, (stranger, WORLD_PORT), 1000)
+            ground.others_are_well()
+    finally:
+        bed.run(bed.host, *f"ip route delete 10.79.0.0/16 dev {NIC}".split())
+        bed.run(bed.world, *f"ip address delete {stranger}/24 dev world".split())
 
 
 # What it has, and what it may do with it
