@@ -3,6 +3,7 @@
 Theory of operation: a launch is one command line (``command_line``) of util-linux tools and two small shell scripts,
 which a person can read and repeat. Each tool becomes, or starts, the next one:
 
+    prlimit        only if the agent raised its own limit of open files: the container has what the agent began with
     setsid         leaves the agent's session and parentage
     supervise.sh   stays; writes the exit status
     setpriv        lets the rest die with the supervisor: no container runs unsupervised
@@ -33,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from portslice.containers import environment
+from portslice.containers import descriptors, environment
 from portslice.containers.process import ProcessHandle
 from portslice.containers.record import Record
 from portslice.errors import ConflictError, ContainerError
@@ -44,7 +45,7 @@ _INIT = Path(__file__).with_name("init.sh")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where the tools are looked for: neither the agent's search path nor the container's."""
 
-_PROGRAMS = ("env", "mkdir", "mount", "mv", "nsenter", "setpriv", "setsid", "sh", "tini", "unshare")
+_PROGRAMS = ("env", "mkdir", "mount", "mv", "nsenter", "prlimit", "setpriv", "setsid", "sh", "tini", "unshare")
 
 _PATIENCE_SECS = 30.0
 
@@ -91,6 +92,7 @@ def command_line(spec: LaunchSpec) -> list[str]:
     covers = _outermost(spec.work_directory.resolve(), spec.runtime_directory.resolve())
     hidden = [path.resolve() for path in spec.hidden_files if path.exists()]
     return [
+        *descriptors.inherited(),
         *("setsid", "--fork", "sh", str(_SUPERVISE), record),
         *("setpriv", "--pdeathsig", "KILL"),
         *(("nsenter", f"--net={spec.netns}") if spec.netns else ()),
