@@ -122,6 +122,13 @@ def test_each_is_in_the_statistics(agent: Node, containers: Containers) -> None:
         assert elements[container["name"]]["net_ephemeral_ports"] == {"begin": begin, "end": end}
 
 
+def test_none_keeps_the_others_namespaces(agent: Node, containers: Containers) -> None:
+    """A mount namespace begins with copies of the host's mounts: of N containers' namespaces, N times."""
+    kept = str(agent.runtime / "netns")
+    for container in containers:
+        assert kept not in Path(f"/proc/{container['pid']}/mountinfo").read_text()
+
+
 def test_what_ends_gives_back_its_own_alone(agent: Node, containers: Containers, plane: DataPlane) -> None:
     """Some of them end: their ports are the host's, the others keep theirs; the next ones get what was given back."""
     ending, staying = containers[::20], [each for at, each in enumerate(containers) if at % 20]

@@ -1,5 +1,6 @@
 #!/bin/sh
-# init.sh RECORD SANDBOX UID GID GROUPS [--join FILE]... [--cover DIRECTORY]... [--hide FILE]... -- COMMAND [ARGUMENT]...
+# init.sh RECORD SANDBOX UID GID GROUPS [--join FILE]... [--drop DIRECTORY] [--cover DIRECTORY]... [--hide FILE]... --
+#     COMMAND [ARGUMENT]...
 #
 # The first process of a container: furnishes the container's view of the machine and becomes its command.
 #
@@ -11,6 +12,7 @@
 #
 #   RECORD/init    who this is on the host, "pid start-time"; read from the host's proc, which shows the host's numbers
 #   --join         a cgroup.procs file: the cgroups hold from here on
+#   --drop         where the network namespaces are kept, a mount of its own: a thousand copies of others' mounts go
 #   --cover        a directory of the agent's: an empty one in its place, with the sandbox alone bound back at its path
 #   --hide         a file outside these, for instance a socket. If the host makes the file anew, the new one shows
 #   /proc          of this PID namespace; what changes the machine is read-only
@@ -52,6 +54,7 @@ cd "$sandbox"
 while [ "$1" != -- ]; do
     case $1 in
         --join) echo 0 >"$2" ;;
+        --drop) umount --lazy "$2" ;;
         --cover) cover "$2" ;;
         --hide) mount --bind /dev/null "$2" ;;
         *) echo "init.sh: unknown option $1" >&2; exit 2 ;;

@@ -45,7 +45,10 @@ _INIT = Path(__file__).with_name("init.sh")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where the tools are looked for: neither the agent's search path nor the container's."""
 
-_PROGRAMS = ("env", "mkdir", "mount", "mv", "nsenter", "prlimit", "setpriv", "setsid", "sh", "tini", "unshare")
+_PROGRAMS = (
+    *("env", "sh", "mkdir", "mv", "mount", "umount"),
+    *("setsid", "setpriv", "prlimit", "nsenter", "unshare", "tini"),
+)
 
 _PATIENCE_SECS = 30.0
 
@@ -101,6 +104,7 @@ def command_line(spec: LaunchSpec) -> list[str]:
         *("setpriv", "--pdeathsig", "KILL"),
         *("sh", str(_INIT), record, sandbox, str(spec.uid), str(spec.gid), _groups_option(spec.uid)),
         *(word for path in spec.join_files for word in ("--join", str(path))),
+        *(("--drop", str(spec.netns.parent)) if spec.netns and spec.netns.parent.is_mount() else ()),
         *(word for path in covers for word in ("--cover", str(path))),
         *(word for path in hidden if not _below(path, covers) for word in ("--hide", str(path))),
         *("--", *spec.command),

@@ -68,6 +68,7 @@ class PortMapping(BaseIsolator):
         self._options = options
         self._plane = DataPlane(options.runtime_directory / "bpf", options.priority)
         try:
+            namespaces.make_directory(self._namespaces())
             shared_host.prepare(host, self._plane, options.fair_queue)
         except Exception:
             self._let_go(release=self._plane.is_new)
@@ -198,6 +199,7 @@ class PortMapping(BaseIsolator):
     def _let_go(self, *, release: bool) -> None:
         if release:
             shared_host.release(self._host, self._plane, self._options.fair_queue)
+            namespaces.remove_directory(self._namespaces())
         self._plane.close(remove=release)
 
     def _repair(self, attachment: Attachment) -> None:
