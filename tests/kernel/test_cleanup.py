@@ -1,6 +1,7 @@
 """Refusals and failures, early, half-way and late: a clear text, and nothing stays behind."""
 
 import os
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,16 +135,28 @@ def test_a_link_that_is_somebody_elses_is_neither_used_nor_deleted(agent: Node) 
     assert agent.launch("c")["ephemeral_ports"] == [32768, 40959]
 
 
-@pytest.mark.parametrize(("directory", "text"), [("run/netns", "namespace"), ("work/containers", "Not a directory")])
-def test_a_directory_that_cannot_be_one(agent: Node, directory: str, text: str) -> None:
+def test_a_namespace_that_cannot_be_kept(agent: Node) -> None:
+    before, free = traces(agent), free_blocks(agent)
+    remount = ["mount", "-o", "remount,bind,{}", str(agent.runtime / "netns")]
+    subprocess.run([word.format("ro") for word in remount], check=True)
+    try:
+        with pytest.raises(PortsliceError, match=r"Failed to set up the namespace of container .*: .*Read-only"):
+            agent.launch("c")
+    finally:
+        subprocess.run([word.format("rw") for word in remount], check=True)
+    assert (traces(agent), free_blocks(agent)) == (before, free)
+    agent.launch("c")
+
+
+def test_a_directory_that_cannot_be_one(agent: Node) -> None:
     agent.launch("first")
     agent.kill("first")
     before, free = traces(agent), free_blocks(agent)
-    obstacle, aside = agent.directory / directory, agent.directory / "aside"
+    obstacle, aside = agent.directory / "work/containers", agent.directory / "aside"
     obstacle.rename(aside)
     try:
         obstacle.touch()
-        with pytest.raises(PortsliceError, match=f"Failed to .*{text}"):
+        with pytest.raises(PortsliceError, match=r"Failed to .*Not a directory"):
             agent.launch("c")
         obstacle.unlink()
     finally:
@@ -229,7 +242,7 @@ def test_an_agent_leaves_nothing_when_it_has_no_containers_any_more(bed: Testbed
     assert agent.stop() == 0
     assert agent.leftovers() == []
     assert not (agent.runtime / "bpf").exists()
-    assert os.listdir(agent.runtime / "netns") == []
+    assert not (agent.runtime / "netns").exists()
 
     agent.start()
     agent.launch("polite")

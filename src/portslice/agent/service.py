@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from portslice.agent import mounts, startup
 from portslice.agent.flags import NOT_YET, AgentFlags
+from portslice.containers import descriptors
 from portslice.containers.container import Container, Request, State
 from portslice.containers.containerizer import Containerizer, Directories
 from portslice.errors import PortsliceError
@@ -37,7 +38,7 @@ class Agent:
         self.flags = flags
         self.started = time.time()
         self.hostname = flags.hostname or socket.gethostname()
-        self._watched: dict[str, asyncio.Event] = {}
+        self._ends: dict[str, asyncio.Future[Container]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lock: IO[str] | None = None
         self.recovery_secs = 0.0
@@ -51,6 +52,7 @@ class Agent:
         """
         log.info("%s", startup_line(self.flags))
         self._check_flags()
+        descriptors.raise_limit()
         mounts.join_host((self.flags.work_dir, self.flags.runtime_dir, self.flags.socket_path, Path(__file__)))
         make_isolators = startup.isolators(self.flags)
         self._make_directories()
@@ -122,8 +124,9 @@ class Agent:
 
     async def wait(self, container: Container) -> Container:
         """Wait for a container's end; how it ended."""
-        if (ended := self._watched.get(container.id)) is not None:
-            await ended.wait()
+        if (end := self._ends.get(container.id)) is not None:
+            # Its own value, not what is on record by then: where many end together, some are forgotten at once.
+            return await asyncio.shield(end)
         return self.containerizer.find(container.id)
 
     async def kill(self, container: Container, number: signal.Signals) -> None:
@@ -145,7 +148,7 @@ class Agent:
             await asyncio.to_thread(self.containerizer.follow)
 
     def _watch(self, container: Container) -> None:
-        self._watched[container.id] = asyncio.Event()
+        self._ends[container.id] = asyncio.get_running_loop().create_future()
         self._start(self._see_end(container))
 
     async def _see_end(self, container: Container) -> None:
@@ -157,7 +160,7 @@ class Agent:
                 os.close(descriptor)
         ended = await asyncio.to_thread(self.containerizer.reap, container.id)
         log.info("Container %s (%s) exited with status %s", ended.id, ended.name, ended.exit_status)
-        self._watched.pop(container.id).set()
+        self._ends.pop(container.id).set_result(ended)
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -173,11 +176,11 @@ class Agent:
 
     async def kill_all(self) -> None:
         """Kill every container and wait until all are taken apart (--recover=cleanup)."""
-        living = self.containerizer.living()
-        for container in living:  # all of them first: a thousand end together, while the earlier ones are taken apart
+        ends = list(self._ends.values())
+        for container in self.containerizer.living():  # all at once: they end while the first are taken apart
             self.containerizer.signal(container, signal.SIGKILL)
-        for container in living:
-            await self.wait(container)
+        for end in ends:
+            await end
 
     def close(self) -> None:
         """Let go. Containers go on; if there are none, the host is as it was."""

@@ -1,6 +1,6 @@
 #!/bin/sh
 # init.sh RECORD SANDBOX UID GID GROUPS [--join FILE]... [--map-ids FIRST] [--read-only PYTHON SCRIPT]
-#         [--scratch DIR]... [--cover DIR]... [--hide FILE]... [--device PATH]... -- COMMAND [ARGUMENT]...
+#         [--drop DIR] [--scratch DIR]... [--cover DIR]... [--hide FILE]... [--device PATH]... -- COMMAND [ARGUMENT]...
 #
 # The first process of a container: furnishes the container's view of the machine and becomes its command.
 #
@@ -16,6 +16,7 @@
 #   --read-only PYTHON SCRIPT
 #                     every file system, and no devices on them, but for what is mounted hereafter; it no longer is a
 #                     slave, since what the host mounts later would be writable
+#   --drop DIR        where the network namespaces are kept, a mount of its own: a thousand copies of others' mounts go
 #   --scratch DIR     an empty, writable directory in its place, as /tmp is
 #   --cover DIR       a directory of the agent's: an empty one in its place, with the sandbox alone bound back
 #   --hide FILE       a file outside these, for instance a socket. If the host makes the file anew, the new one shows
@@ -108,6 +109,7 @@ fi
 exec 9>"$record/furnished"
 while [ "$1" != -- ]; do
     case $1 in
+        --drop) umount --lazy "$2" ;;
         --scratch) mount -t tmpfs -o mode=1777,nosuid,nodev portslice "$2"
             bind_back "$2" ;;
         --cover) cover "$2" ;;

@@ -3,6 +3,7 @@
 Theory of operation: a launch is one command line (``command_line``) of util-linux tools and two small shell scripts,
 which a person can read and repeat. Each tool becomes, or starts, the next one:
 
+    prlimit        only if the agent raised its own limit of open files: the container has what the agent began with
     setsid         leaves the agent's session and parentage
     supervise.sh   stays; writes the exit status
     setpriv        lets the rest die with the supervisor: no container runs unsupervised
@@ -35,7 +36,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from portslice.containers import environment
+from portslice.containers import descriptors, environment
 from portslice.containers.process import ProcessHandle
 from portslice.containers.record import Record
 from portslice.errors import ConflictError, ContainerError
@@ -50,7 +51,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 COREUTILS = ("cp", "env", "ln", "mkdir", "mkfifo", "mv")
 """Those of the programs that a launch needs which come with coreutils."""
 
-_PROGRAMS = (*COREUTILS, "mount", "nsenter", "setpriv", "setsid", "sh", "tini", "unshare")
+_PROGRAMS = (*COREUTILS, *["mount", "nsenter", "prlimit", "setpriv", "setsid", "sh", "tini", "umount", "unshare"])
 
 _SCRATCH = Path("/tmp")
 
@@ -116,6 +117,7 @@ def command_line(spec: LaunchSpec) -> list[str]:
     covers = _outermost(*scratch, spec.work_directory.resolve(), spec.runtime_directory.resolve())
     hidden = [path.resolve() for path in spec.hidden_files if path.exists()]
     return [
+        *descriptors.inherited(),
         *("setsid", "--fork", "sh", str(_SUPERVISE), record),
         *("setpriv", "--pdeathsig", "KILL"),
         *(("nsenter", f"--net={spec.netns}") if spec.netns else ()),
@@ -126,6 +128,7 @@ def command_line(spec: LaunchSpec) -> list[str]:
         *(word for path in spec.join_files for word in ("--join", str(path))),
         *(("--map-ids", str(spec.first_id)) if spec.first_id is not None else ()),
         *(("--read-only", sys.executable, str(_READ_ONLY)) if spec.read_only else ()),
+        *(("--drop", str(spec.netns.parent)) if spec.netns and spec.netns.parent.is_mount() else ()),
         *(word for path in covers for word in ("--scratch" if path in scratch else "--cover", str(path))),
         *(word for path in hidden if not _below(path, covers) for word in ("--hide", str(path))),
         *(word for path in spec.devices for word in ("--device", str(path))),

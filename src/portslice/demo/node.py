@@ -22,6 +22,7 @@ RESOURCES = "ports:[31000-32000];ephemeral_ports:[32768-57344]"
 ISOLATION = "cgroups/cpu,cgroups/mem,network/port_mapping"
 _PROGRAM = (sys.executable, "-m", "portslice")
 _START_SECS = 180.0  # an emulated machine is slow
+_CLEANUP_SECS = 300.0  # so many containers that it takes a while
 
 
 class Node:
@@ -148,7 +149,7 @@ class Node:
         """Stop the agent, end its containers, take everything from the host; what is left nevertheless, in words."""
         if self.process is not None and self.process.poll() is None:
             self.stop()
-        result = self.agent("--recover=cleanup")
+        result = self.agent("--recover=cleanup", timeout=_CLEANUP_SECS)
         problems = [] if result.returncode == 0 else [f"--recover=cleanup: {result.stderr}"]
         return problems + self.leftovers()
 

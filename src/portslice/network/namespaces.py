@@ -18,7 +18,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000
-_MS_BIND, _MNT_DETACH = 4096, 2
+_MS_BIND, _MS_PRIVATE, _MNT_DETACH = 4096, 1 << 18, 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -29,9 +29,10 @@ def _check(result: int, what: str) -> None:
         raise OSError(code, f"{what}: {os.strerror(code)}")
 
 
-def mount(source: str, target: Path, kind: str = "", flags: int = 0) -> None:
+def mount(source: str, target: Path, kind: str = "", flags: int = 0, options: str = "") -> None:
     """mount(2)."""
-    _check(_libc.mount(source.encode(), bytes(target), kind.encode(), flags, None), f"Failed to mount '{target}'")
+    arguments = (source.encode(), bytes(target), kind.encode(), flags, options.encode() or None)
+    _check(_libc.mount(*arguments), f"Failed to mount '{target}'")
 
 
 def unmount(target: Path) -> None:
@@ -53,6 +54,27 @@ def in_new(work: Callable[[], T]) -> T:
 
     Thread(target=run, name="new-netns").start()
     return result.result()
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory for namespaces, which is a mount of its own.
+
+    Every container has a mount namespace with copies of the host's mounts. As a private mount this one passes nothing
+    on to them that is mounted in it later, and a container lets go of the copies of a thousand namespaces by
+    unmounting one (`--drop` of init.sh): else N containers would keep N * N mounts.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if not directory.is_mount() and not any(directory.iterdir()):
+        mount("portslice", directory, "tmpfs", options="mode=700")
+        mount("", directory, flags=_MS_PRIVATE)
+
+
+def remove_directory(directory: Path) -> None:
+    """Remove a directory for namespaces that is empty."""
+    if directory.is_mount():
+        unmount(directory)
+    with suppress(FileNotFoundError):
+        directory.rmdir()
 
 
 def create(path: Path) -> None:

@@ -88,6 +88,7 @@ class PortMapping(BaseIsolator):
         self._reservation = options.runtime_directory / "reserved_ports.json"
         self.addresses = HostAddresses(host.nics.values(), ipv6=host.ipv6)
         try:
+            namespaces.make_directory(self._namespaces())
             shared_host.prepare(host, self._plane, self.addresses, options.fair_queue)
             reserved.reserve(options.managed, self._reservation)
         except Exception:
@@ -307,6 +308,7 @@ class PortMapping(BaseIsolator):
                 reserved.release(self._reservation)
             except NetworkError as error:
                 log.error("%s", error)
+            namespaces.remove_directory(self._namespaces())
         self._plane.close(remove=release)
 
     def _repair(self, attachment: Attachment) -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks: every claim about performance comes from here, measured side by side in one run (docs/performance.md)."""
