@@ -1,7 +1,7 @@
 """capacity: how many containers fit on a host, what one more costs, and whether the others notice.
 
 One host gets all the containers, another one has two. Every container of the full host is asked once; then round trips
-to its first and its last one, and to one of the other host, take turns.
+to its first and its last one, and to one of the other host, take turns; and so do launches of some more on both.
 """
 
 import time
@@ -12,10 +12,11 @@ from typing import Any
 from bench import pingpong
 from bench.crowd import Crowd, cpu_secs, crowd, memory_bytes
 from bench.figures import Spread, in_turns, percentile
-from bench.report import Report, progress
+from bench.report import Report, milliseconds, progress
 from portslice.demo.interrupt import then_undisturbed
 from portslice.demo.testbed import HOST_ADDRESS
 
+MORE = 20  # launches on the full host to compare
 _SAMPLED = 50  # containers whose memory is looked at
 
 
@@ -26,8 +27,8 @@ def run(containers: int, rounds: int) -> Report:
         progress(f"Launching {containers} containers")
         kernel_before = _kernel_bytes()
         _report_launches(report, full, full.launch(containers))
-        small.launch(2)
         _report_memory(report, full, _kernel_bytes() - kernel_before)
+        small.launch(2)
         progress("Asking each of them once")
         began = time.perf_counter()
         _ask_all(full)
@@ -38,6 +39,8 @@ def run(containers: int, rounds: int) -> Report:
             for origin in ("world", "host"):
                 found = _round_trips(full, small, protocol, origin, rounds)
                 report.compare(f"{protocol} from {origin}", found, "first", "first again", "µs")
+        progress("Launching some more on both hosts, in turns")
+        _report_one_more(report, full, small)
         progress("Restarting the agent")
         _report_restart(report, full)
         progress("Ending them all")
@@ -51,14 +54,21 @@ def _report_launches(report: Report, full: Crowd, times: Sequence[float]) -> Non
     rows = []
     for name, values in parts.items():
         spread, p95 = Spread.of(values), percentile(values, 95)
-        rows.append((name, *(f"{value * 1000:.1f}" for value in (spread.median, spread.low, spread.high, p95))))
+        rows.append((name, *milliseconds(spread), f"{p95 * 1000:.1f}"))
         report.figures[f"launch_secs_{name.replace(' ', '_')}"] = {**spread._asdict(), "p95": p95}
-    report.table(("launches", "ms", "lower", "upper quartile", "p95"), rows)
-    ratio = Spread.of(times[-hundred:]).median / Spread.of(times[:hundred]).median
+    report.table(("launches", "median ms", "quartiles", "p95"), rows)
     cpu = cpu_secs(full.agent.process.pid) / len(times)
-    report.say(f"Those of the last {hundred} took {ratio:.2f} times as long as those of the first {hundred}.")
     report.say(f"The agent used {cpu * 1000:.1f} ms of a CPU for each.")
-    report.figures |= {"launch_last_to_first": ratio, "agent_cpu_secs_per_launch": cpu}
+    report.figures["agent_cpu_secs_per_launch"] = cpu
+
+
+def _report_one_more(report: Report, full: Crowd, small: Crowd) -> None:
+    def on(host: Crowd) -> Callable[[], float]:
+        return lambda: host.launch(1)[0] * 1000
+
+    subjects = {"host with few": on(small), "host with few again": on(small), "full host": on(full)}
+    found = in_turns(subjects, MORE)
+    report.compare("one more launch", found, "host with few", "host with few again", "ms")
 
 
 def _report_memory(report: Report, full: Crowd, kernel: int) -> None:

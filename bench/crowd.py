@@ -12,7 +12,7 @@ from portslice.demo.node import Node, node
 from portslice.demo.testbed import Testbed, testbed
 
 BLOCK = 32
-MAX_CONTAINERS = 1024
+MAX_CONTAINERS = 1000  # of 1,024 blocks
 _FLAGS = (
     "--resources=ephemeral_ports:[6144-38911];ports:[38912-40959]",
     f"--ephemeral_ports_per_container={BLOCK}",

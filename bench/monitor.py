@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.crowd import Crowd, cpu_secs, crowd
 from bench.figures import Spread, percentile
-from bench.report import Report, progress
+from bench.report import Report, milliseconds, progress
 from portslice.demo.interrupt import then_undisturbed
 from portslice.network import namespaces
 
@@ -30,11 +30,11 @@ def run(containers: int, rounds: int) -> Report:
             for name, request in requests.items():
                 times, cpu = _measure(host, request, rounds, count)
                 spread, p95 = Spread.of(times), percentile(times, 95)
-                cells = (spread.median, spread.low, spread.high, p95, cpu)
-                rows.append((name, count, *(f"{value * 1000:.1f}" for value in cells), f"{cpu * 1e6 / count:.0f}"))
+                each = f"{cpu * 1e6 / count:.0f}"
+                rows.append((name, count, *milliseconds(spread), f"{p95 * 1000:.1f}", f"{cpu * 1000:.1f}", each))
                 report.figures[f"{name} of {count}"] = {**spread._asdict(), "p95": p95, "agent_cpu_secs": cpu}
         progress("Ending them all")
-    header = ("request", "containers", "ms", "lower", "upper quartile", "p95", "agent's CPU ms", "µs a container")
+    header = ("request", "containers", "median ms", "quartiles", "p95", "agent's CPU ms", "µs a container")
     report.table(header, rows)
     return report
 

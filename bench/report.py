@@ -17,6 +17,11 @@ def progress(text: str) -> None:
     print(f"[{time.monotonic() - _began:5.0f}s] {text}", file=sys.stderr, flush=True)
 
 
+def milliseconds(spread: Spread) -> tuple[str, str]:
+    """Two cells of a table: the median, and the quartiles, of seconds."""
+    return f"{spread.median * 1000:.1f}", f"{spread.low * 1000:.1f}-{spread.high * 1000:.1f}"
+
+
 @dataclass
 class Report:
     """The tables of one benchmark, and the figures behind them."""

@@ -98,7 +98,7 @@ def test_flags_exist(document: str) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_paths_exist(document: str) -> None:
     words = {word for code in _inline(document) for word in code.split()}
-    paths = {word for word in words if re.match(r"(src|bpf|docs|tests|script)/", word)}
+    paths = {word for word in words if re.match(r"(src|bench|bpf|docs|tests|script)/", word)}
     links = set(re.findall(r"\]\((?!https?:)([^)#]+)\)", _text(document)))
     paths |= {os.path.relpath(ROOT / Path(document).parent / link, ROOT) for link in links}
     paths |= {word for line in _command_lines(document) for word in line if word.startswith(("script/", "tests/"))}

@@ -202,6 +202,11 @@ def port_spaces(flags: AgentFlags) -> tuple[PortSet, PortSet]:
             f"{host.icl()}"
         )
     check_blocks(flags, ephemeral)
+    if flags.port in ports | ephemeral:
+        raise StartupError(
+            f"The agent's own port {flags.port} is among the ports of the containers, {(ports | ephemeral).icl()}: "
+            "choose another one with --port"
+        )
     return ports, ephemeral
 
 
