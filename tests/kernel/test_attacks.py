@@ -37,6 +37,8 @@ from tests.kernel.frames import (
 )
 from tests.kernel.waiting import until
 
+pytestmark = pytest.mark.alone
+
 PORT, NEIGHBOURS_PORT, FOREIGN = 31001, 31011, 7000
 WORLD_PORT = 7001
 OTHER_MAC = bytes.fromhex("0200000000fd")

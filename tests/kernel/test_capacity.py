@@ -22,6 +22,8 @@ from portslice.ports import PortRange, PortSet
 from tests.kernel import peer
 from tests.kernel.conftest import HAS_FQ_CODEL
 
+pytestmark = pytest.mark.alone
+
 # script/vm says where this is. More than an agent keeps on record of those that have ended, where there is time for it.
 CONTAINERS = 40 if os.environ.get("container") == "portslice-vm" else 160  # noqa: SIM112
 FLAGS = (

@@ -14,7 +14,7 @@ from portslice.demo.console import Console
 from portslice.demo.services import DATAGRAMS
 from tests.kernel import cgroup_tree
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.alone]
 
 _DEMO = [sys.executable, "-m", "portslice", "demo", "--seconds", "3"]
 

@@ -199,7 +199,7 @@ def test_time_exceeded_reaches_the_sender(ground: Ground) -> None:
 
 @pytest.mark.parametrize("size", [56, 3000])
 def test_ping_by_both_kinds_of_sockets(ground: Ground, size: int) -> None:
-    """ping prefers the unprivileged kind; -N is no help in choosing, so the raw kind is done by hand below."""
+    """Mesos' ContainerICMPExternal. ping takes the unprivileged kind of socket; the raw kind is done by hand below."""
     targets = (ground.world, ground.far) if size == 56 else (ground.world,)
     for target in targets:
         result = ground.bed.run(ground.one, "ping", "-c2", "-i0.2", "-W20", f"-s{size}", target)

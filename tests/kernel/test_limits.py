@@ -26,6 +26,8 @@ from portslice.network.rtnetlink import Rtnetlink
 from tests.kernel import peer
 from tests.kernel.waiting import until
 
+pytestmark = pytest.mark.alone
+
 MB = 1 << 20
 RESOURCES = "--resources=cpus:{};mem:1024;disk:1024;ephemeral_ports:[30001-30999];ports:[31000-32000]"
 BLOCK = "--ephemeral_ports_per_container=16"

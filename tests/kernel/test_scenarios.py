@@ -19,6 +19,8 @@ from portslice.errors import PortsliceError
 from tests.kernel import cgroup_tree, peer
 from tests.kernel.waiting import until
 
+pytestmark = pytest.mark.alone
+
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 # PortMappingIsolatorTest's set-up
 RESOURCES = "--resources=cpus:2;mem:1024;disk:1024;ephemeral_ports:[30001-30999];ports:[31000-32000]"

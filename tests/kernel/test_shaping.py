@@ -22,6 +22,8 @@ from portslice.rates import Rate
 from tests.kernel.conftest import HAS_FQ_CODEL
 from tests.kernel.waiting import until
 
+pytestmark = pytest.mark.alone
+
 MBIT = 125_000
 DOCUMENTED = 37500 * 1024
 NIC_INDEX = 2  # of the testbed's host, which has only lo besides

@@ -93,8 +93,8 @@ REFUSED = {
     ),
     "14 the agent's own": (
         {"resources": "ports:[5000-5999];ephemeral_ports:[32768-57344]"},
-        "The agent's own port 5051 is among the ports of the containers, {[5000,6000)[32768,57345)}: choose another one "
-        "with --port",
+        "The agent's own port 5051 is among the ports of the containers, {[5000,6000)[32768,57345)}: "
+        "choose another one with --port",
     ),
     "15 no power of two": (
         {"ephemeral_ports_per_container": "1000", "strict_mesos": "true"},

@@ -20,6 +20,8 @@ from portslice.network import namespaces
 from tests.kernel.conftest import HAS_FQ_CODEL
 from tests.kernel.waiting import until
 
+pytestmark = pytest.mark.alone
+
 MB = 1 << 20
 LIMIT = 37500 * 1024
 TICKS_PER_SEC = os.sysconf("SC_CLK_TCK")
