@@ -21,7 +21,7 @@ from portslice.demo.testbed import HOST_ADDRESS, NIC, WORLD_ADDRESS, Testbed, te
 from portslice.errors import PortsliceError
 from portslice.network import namespaces
 from portslice.network.dataplane import CONTAINER_NIC_INDEX
-from portslice.network.qdiscs import htb
+from portslice.network.qdiscs import chain, htb
 from portslice.network.rtnetlink import Rtnetlink
 from tests.kernel import peer
 from tests.kernel.waiting import until
@@ -40,8 +40,8 @@ def settings(agent: Node, container: dict[str, Any]) -> dict[str, htb.Setting | 
         host_end = socket.if_nametoindex(veth(agent, container))
     with Rtnetlink(agent.namespace(container)) as inside, Rtnetlink(agent.bed.host) as outside:
         return {
-            "egress": htb.setting_of(inside, CONTAINER_NIC_INDEX),
-            "ingress": htb.setting_of(outside, host_end),
+            "egress": chain.setting_of(inside, CONTAINER_NIC_INDEX),
+            "ingress": chain.setting_of(outside, host_end),
         }
 
 
@@ -277,7 +277,7 @@ class Exchange(Thread):
 
 
 def test_changes_lose_no_packet_on_a_port_that_stays(agent: Node) -> None:
-    """Ports come and go, an ingress limit is put on, changed and lifted, an egress limit changed."""
+    """Ports come and go, limits are put on, changed and lifted."""
     container = agent.launch("echo", sys.executable, "-c", ECHO, "31005", ports="31000-31009", egress=10 * MB)
     until(lambda: "ready" in Path(container["sandbox"], "stdout").read_text(), "echo server")
     caller = peer.open_socket(agent.bed.world, "udp", connect=(HOST_ADDRESS, 31005))
@@ -287,7 +287,7 @@ def test_changes_lose_no_packet_on_a_port_that_stays(agent: Node) -> None:
         try:
             for change in (
                 {"ports": "31005-31020"}, {"ingress": MB}, {"ports": "31003-31005"}, {"ingress": 5 * MB},
-                {"egress": 20 * MB}, {"ingress": 0}, {"ports": "31005"}, {"ports": 7},
+                {"egress": 20 * MB}, {"ingress": 0}, {"egress": 0}, {"egress": MB}, {"ports": "31005"}, {"ports": 7},
             ):  # fmt: skip
                 seen = exchange.sent
                 changed = agent.client.update("echo", change)

@@ -7,8 +7,8 @@ pass at once and be 7 seconds ahead of time: so below HTB a packet is taken apar
 second's bytes (../qdiscs/tbf.py). Every connection is served by this, old ones and UDP as well, which a smaller TCP
 window inside would not do.
 
-The layer stands below the slot's: the queues are there before packets are sent through them, and when a limit is lifted
-they go after the last one was (../stack.py). As nothing else passes the host end, neither costs a packet.
+The layer stands below the slot's: the queues are there before packets are sent through them (../stack.py). As nothing
+else passes the host end, putting them there costs no packet.
 """
 
 from portslice.errors import NetworkError

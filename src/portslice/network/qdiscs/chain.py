@@ -1,31 +1,28 @@
 """A limit as Mesos builds it, on any link: HTB 1: with class 1:1, and fq_codel below it where the kernel has one.
 
-A rate is changed in place while traffic flows. Making and removing are not so gentle: the kernel stops a link to
-replace its root queue (qdisc_graft), and what is sent meanwhile is lost. What waits in the queue is let out first.
+A rate is changed in place while traffic flows. Removing is not so gentle: the kernel stops a link to replace its root
+queue (qdisc_graft), and what is sent meanwhile is lost, with what waits there. So a limit is lifted by opening it up to
+a rate that nothing reaches; the queues go with the link.
 """
-
-import time
 
 from portslice.network.qdiscs import fq_codel, htb, tbf
 from portslice.network.rtnetlink import TC_H_ROOT, Queue, Rtnetlink
 from portslice.rates import Rate
 
 _OPEN = Rate(1 << 40)
-_DRAIN_SECS = 0.5
 
 
 def apply(
     netlink: Rtnetlink, ifindex: int, limit: Rate | None, *, with_fq_codel: bool, largest: int | None = None
 ) -> None:
-    """Make the link keep the limit; without one, nothing stays.
+    """Make the link keep the limit, or none.
 
     :param largest: take apart what is longer than so many bytes (see tbf.py), if the kernel can.
     """
     present = htb.setting_of(netlink, ifindex)
     if limit is None:
         if present is not None:
-            _drain(netlink, ifindex)
-            htb.remove(netlink, ifindex)
+            htb.set_rate(netlink, ifindex, _OPEN)
         return
     if present is not None:
         htb.set_rate(netlink, ifindex, limit)
@@ -42,9 +39,15 @@ def apply(
         fq_codel.install(netlink, ifindex, parent)
 
 
+def setting_of(netlink: Rtnetlink, ifindex: int) -> htb.Setting | None:
+    """The limit that the link keeps, as the kernel has it; None if there is none, or one that was opened up."""
+    present = htb.setting_of(netlink, ifindex)
+    return None if present == htb.setting(_OPEN) else present
+
+
 def problems(netlink: Rtnetlink, ifindex: int, limit: Rate | None, direction: str) -> list[str]:
     """Where the link differs from what `apply` makes of it, in words."""
-    present = htb.setting_of(netlink, ifindex)
+    present = setting_of(netlink, ifindex)
     wanted = htb.setting(limit) if limit else None
     if present == wanted:
         return []
@@ -64,12 +67,3 @@ def queues(netlink: Rtnetlink, ifindex: int) -> tuple[Queue | None, Queue | None
         below = netlink.qdisc(ifindex, tbf.CLASS)
     return root, below if below is not None and below.kind == "fq_codel" else None
 
-
-def _drain(netlink: Rtnetlink, ifindex: int) -> None:
-    htb.set_rate(netlink, ifindex, _OPEN)
-    deadline = time.monotonic() + _DRAIN_SECS
-    while time.monotonic() < deadline:
-        root = netlink.qdisc(ifindex, TC_H_ROOT)
-        if root is None or not root.counters.qlen:
-            return
-        time.sleep(0.001)
