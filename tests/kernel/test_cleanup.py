@@ -18,6 +18,7 @@ from portslice.demo.node import Node, node
 from portslice.demo.testbed import NIC, WORLD_ADDRESS, Testbed, testbed
 from portslice.errors import ConflictError, PortsliceError
 from portslice.network import host, namespaces
+from portslice.network.statistics import Extras
 from portslice.ports import PortSet
 from portslice.rates import RatePolicy
 from tests.kernel import cgroup_tree
@@ -183,6 +184,7 @@ def test_what_was_prepared_before_the_failure_is_taken_back(bed: Testbed, monkey
         ingress_for_existing=True,
         fair_queue=None,
         with_fq_codel=False,
+        statistics=Extras(),
     )
     before = links(bed)
     with namespaces.entered(bed.host):

@@ -115,6 +115,7 @@ def test_flags_that_are_wrong(bed: Testbed) -> None:
         "--ephemeral_ports_per_container=8": ("ephemeral blocks", "The minimum required is: 16"),
         "--egress_rate_limit_per_container=2GB": ("link speed", "is greater than the host link speed"),
         "--egress_rate_per_cpu=auto": ("limits", "CPUs resource has to be specified"),
+        "--network_enable_rate_statistics": ("rate statistics", "Window size and sampling interval"),
         "--lo_name=nope": ("public interface", "The loopback interface nope does not exist"),
         "--isolation=nope": ("isolators", "Unknown or unsupported isolator: nope"),
     }

@@ -24,6 +24,7 @@ from portslice.errors import PortsliceError
 from portslice.flags import load
 from portslice.network import namespaces
 from portslice.network.host import link_speed
+from portslice.sampling import Sampling
 from tests.kernel.conftest import HAS_FQ_CODEL
 from tests.kernel.waiting import until
 
@@ -176,6 +177,30 @@ REFUSED = {
         "The given egress traffic limit for containers 2097152 Bytes/s is greater than the host link speed 1048576 "
         "Bytes/s",
     ),
+    "27 no window": (
+        {"network_enable_rate_statistics": "true", "network_rate_statistics_interval": "1secs"},
+        "Window size and sampling interval for rate statistics are required",
+    ),
+    "27 no interval": (
+        {"network_enable_rate_statistics": "true", "network_rate_statistics_window": "1secs"},
+        "Window size and sampling interval for rate statistics are required",
+    ),
+    "27 no bigger window": (
+        {
+            "network_enable_rate_statistics": "true",
+            "network_rate_statistics_window": "10ms",
+            "network_rate_statistics_interval": "10ms",
+        },
+        "Rate statistics window size should be bigger than the sampling interval",
+    ),
+    "27 too often": (
+        {
+            "network_enable_rate_statistics": "true",
+            "network_rate_statistics_window": "1secs",
+            "network_rate_statistics_interval": "19999us",
+        },
+        "Rate statistics interval should not be smaller than 20ms",
+    ),
     "35 flow parent without colon": (
         {"egress_unique_flow_per_container": "true", "egress_flow_classifier_parent": "11"},
         "Failed to parse egress_flow_classifier_parent: Failed to tokenize string: 11",
@@ -198,6 +223,16 @@ def test_any_size_of_blocks(host: Path, size: str) -> None:
     """15: only with --strict_mesos must it be a power of two."""
     with namespaces.entered(host):
         startup.isolators(flags(ephemeral_ports_per_container=size, resources="ephemeral_ports:[24576-57344]"))
+
+
+def test_rates_are_sampled_as_often_as_allowed(host: Path) -> None:
+    """27: 20 ms are enough; without the statistics nobody minds the other two flags."""
+    values = {"network_rate_statistics_window": "21ms", "network_rate_statistics_interval": "20ms"}
+    with namespaces.entered(host):
+        startup.isolators(flags(network_enable_rate_statistics="true", **values))
+        startup.isolators(flags(network_rate_statistics_interval="1ns"))
+    sampling = startup.rate_sampling(flags(network_enable_rate_statistics="true", **values))
+    assert sampling == Sampling(window_secs=0.021, interval_secs=0.02)
 
 
 def test_fast_enough_if_so_said(host: Path) -> None:
@@ -250,6 +285,8 @@ BOTH = {
     "24 before 25": ("24 no CPUs", "25 no bytes"),
     "25 before 26": ("25 no bytes", "26 egress"),
     "26 egress before ingress": ("26 egress", "26 ingress"),
+    "26 before 27": ("26 egress", "27 no window"),
+    "27 before 35": ("27 too often", "35 flow parent without colon"),
     "26 before 35": ("26 egress", "35 flow parent without colon"),
 }
 
@@ -313,9 +350,11 @@ def test_no_mac_address() -> None:
 
 
 def test_rate_before_address() -> None:
-    """26 before 28."""
+    """26 before 28, and 27."""
     values = {"resources": PORTS, "egress_rate_limit_per_container": "2GB"}
     assert "host link speed" in on_host([*NIC, "route add default dev eth0"], lambda: refusal(**values))
+    values = {"resources": PORTS, "network_enable_rate_statistics": "true"}
+    assert "Window size" in on_host([*NIC, "route add default dev eth0"], lambda: refusal(**values))
 
 
 def test_parent_after_gateway() -> None:
@@ -433,12 +472,6 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 LATER = {
     "credential": '{"principal": "a"}',
     "master": "localhost:5050",
-    "network_enable_rate_statistics": "true",
-    "network_enable_snmp_statistics": "true",
-    "network_enable_socket_statistics_details": "true",
-    "network_enable_socket_statistics_summary": "true",
-    "network_rate_statistics_interval": "1secs",
-    "network_rate_statistics_window": "1secs",
 }
 
 
@@ -455,7 +488,7 @@ def test_all_that_is_not_there_yet_is_tested() -> None:
 
 def test_harmless_defaults_are_accepted(host: Path) -> None:
     with namespaces.entered(host):
-        startup.isolators(flags(network_enable_snmp_statistics="false", ingress_isolate_existing_containers="true"))
+        startup.isolators(flags(strict="false", ingress_isolate_existing_containers="true"))
 
 
 # Started agents

@@ -14,16 +14,7 @@ SOCKET_NAME = "agent.sock"
 _NOT_YET = "Not supported yet."
 
 # Mesos' flags that are known, so that none is taken for a slip of the pen in another one's name, and refused if set.
-NOT_YET = (
-    "credential",
-    "master",
-    "network_enable_rate_statistics",
-    "network_enable_snmp_statistics",
-    "network_enable_socket_statistics_details",
-    "network_enable_socket_statistics_summary",
-    "network_rate_statistics_interval",
-    "network_rate_statistics_window",
-)
+NOT_YET = ("credential", "master")
 
 
 @dataclass(frozen=True)
@@ -198,13 +189,37 @@ class AgentFlags:
     network_link_speed: Bytes | None = flag(
         None, parse=bytes_, help="Speed of the public interface in bytes per second, if its driver does not know."
     )
-    # network/port_mapping: not there yet
-    network_enable_rate_statistics: bool = flag(False, parse=boolean, help=_NOT_YET)
-    network_enable_snmp_statistics: bool = flag(False, parse=boolean, help=_NOT_YET)
-    network_enable_socket_statistics_details: bool = flag(False, parse=boolean, help=_NOT_YET)
-    network_enable_socket_statistics_summary: bool = flag(False, parse=boolean, help=_NOT_YET)
-    network_rate_statistics_interval: Duration | None = flag(None, parse=duration, help=_NOT_YET)
-    network_rate_statistics_window: Duration | None = flag(None, parse=duration, help=_NOT_YET)
+    # network/port_mapping: more statistics
+    network_enable_socket_statistics_summary: bool = flag(
+        False,
+        parse=boolean,
+        help="Count each container's TCP connections: net_tcp_active_connections and net_tcp_time_wait_connections.",
+    )
+    network_enable_socket_statistics_details: bool = flag(
+        False,
+        parse=boolean,
+        help="Percentiles of the round-trip times of each container's TCP connections: net_tcp_rtt_microsecs_p50, "
+        "_p90, _p95 and _p99. With very many connections on the host this takes a while.",
+    )
+    network_enable_snmp_statistics: bool = flag(
+        False,
+        parse=boolean,
+        help="The kernel's counters of IP, ICMP, TCP and UDP for each container: net_snmp_statistics.",
+    )
+    network_enable_rate_statistics: bool = flag(
+        False,
+        parse=boolean,
+        help="Percentiles of the rates at which each container receives and sends bytes and packets, drops and errors: "
+        "net_rate_statistics. Needs the following two.",
+    )
+    network_rate_statistics_window: Duration | None = flag(
+        None, parse=duration, help="How far back these percentiles look, e.g. 5mins."
+    )
+    network_rate_statistics_interval: Duration | None = flag(
+        None,
+        parse=duration,
+        help="Between two samples of the rates, e.g. 1secs: at least 20ms, and less than the window.",
+    )
     # Logging, and Mesos' flags that change nothing here
     logging_level: str = flag("INFO", parse=text, help="`INFO`, `WARNING` or `ERROR`.")
     quiet: bool = flag(False, parse=boolean, help="Log nothing to standard error.")

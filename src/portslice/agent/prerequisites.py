@@ -177,6 +177,11 @@ def _interfaces(flags: AgentFlags) -> Iterator[Check]:
             startup.flow_parent(flags)
         except PortsliceError as error:
             yield Check("flow classifier", Status.WRONG, str(error), "--egress_flow_classifier_parent=root")
+    try:
+        startup.rate_sampling(flags)
+    except PortsliceError as error:
+        remedy = "--network_rate_statistics_window=5mins --network_rate_statistics_interval=1secs"
+        yield Check("rate statistics", Status.WRONG, str(error), remedy)
 
 
 def _link_speed(flags: AgentFlags, nic: str, speed: int | None) -> Check:

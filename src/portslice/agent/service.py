@@ -101,6 +101,8 @@ class Agent:
             self._watch(container)
         if self.port_mapping is not None:
             self._start(self._follow(self.port_mapping.addresses.changes.fileno()))
+            if (sampling := self.port_mapping.sampling) is not None:
+                self._start(self._sample(sampling.interval_secs))
         try:
             yield
         finally:
@@ -146,6 +148,11 @@ class Agent:
         while True:
             await _readable(descriptor)
             await asyncio.to_thread(self.containerizer.follow)
+
+    async def _sample(self, interval_secs: float) -> None:
+        while True:
+            await asyncio.sleep(interval_secs)  # between two, so that a host that lags takes fewer samples
+            await asyncio.to_thread(self.containerizer.sample)
 
     def _watch(self, container: Container) -> None:
         self._ends[container.id] = asyncio.get_running_loop().create_future()

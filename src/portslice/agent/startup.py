@@ -26,6 +26,8 @@ from portslice.containers.isolators.posix import PosixCpu, PosixMem
 from portslice.errors import PortsliceError
 from portslice.ports import BlockAllocator, PortRange, PortSet
 from portslice.resources import Resources
+from portslice.sampling import Sampling
+from portslice.units import Duration
 
 if TYPE_CHECKING:
     from portslice.containers.isolators.port_mapping import PortMapping
@@ -37,6 +39,7 @@ CGROUPS = {"cgroups/cpu": "cpu", "cgroups/mem": "memory"}
 DEFAULT_PORTS = PortSet((PortRange(31000, 32000),))
 WELL_KNOWN_PORTS = PortRange(0, 1023)
 MIN_BLOCK = 16
+MIN_SAMPLING_INTERVAL = Duration.parse("20ms")
 _ALIASES = {"process": ("posix/cpu", "posix/mem"), "cgroups": ("cgroups/cpu", "cgroups/mem")}
 _CONTAINERIZER = "Failed to create a containerizer"
 _MESOS_CONTAINERIZER = f"{_CONTAINERIZER}: Could not create MesosContainerizer"
@@ -143,7 +146,8 @@ def port_mapping(flags: AgentFlags) -> _Maker:
     :raises PortsliceError: with Mesos' words.
     """
     from portslice.containers.isolators.port_mapping import Options, PortMapping
-    from portslice.network import host, probe
+    from portslice.network import host, probe, protocols
+    from portslice.network.statistics import Extras
 
     if os.geteuid() != 0:
         raise StartupError("Using network isolator requires root permissions")
@@ -158,6 +162,14 @@ def port_mapping(flags: AgentFlags) -> _Maker:
     log.info("Using %s as the public interface", ", ".join(nics))
     log.info("Using %s as the loopback interface", loopback)
     egress, ingress = limits(flags, nics[0], host.link_speed(nics[0]))
+    extras = Extras(
+        connections=flags.network_enable_socket_statistics_summary,
+        round_trips=flags.network_enable_socket_statistics_details,
+        snmp=flags.network_enable_snmp_statistics,
+        rates=rate_sampling(flags),
+    )
+    if extras.round_trips:
+        protocols.round_trips()  # a kernel that does not list its sockets is to say so now
     shared = host.discover(flags.eth0_name, flags.lo_name, ipv6=flags.ipv6, host_loopback=flags.host_loopback)
     if flags.ipv6 and not shared.ipv6:
         log.info("Containers have no IPv6, since the host has it switched off")
@@ -179,6 +191,7 @@ def port_mapping(flags: AgentFlags) -> _Maker:
         ingress_for_existing=flags.ingress_isolate_existing_containers,
         fair_queue=None if parent is None else host.FairQueue(parent),
         with_fq_codel=with_fq_codel,
+        statistics=extras,
     )
     if (egress.limits_any or ingress.limits_any) and not with_fq_codel:
         log.warning("This kernel has no fq_codel: traffic is limited, bloat_reduction is not available")
@@ -267,6 +280,23 @@ def host_port_range() -> PortRange:
         raise StartupError(f"Unexpected format from host ip_local_port_range: {value}")
     begin, end = map(int, value.split())
     return PortRange(begin, end)
+
+
+def rate_sampling(flags: AgentFlags) -> Sampling | None:
+    """How the rates are sampled; None: not at all.
+
+    :raises StartupError: with Mesos' words.
+    """
+    if not flags.network_enable_rate_statistics:
+        return None
+    window, interval = flags.network_rate_statistics_window, flags.network_rate_statistics_interval
+    if window is None or interval is None:
+        raise StartupError("Window size and sampling interval for rate statistics are required")
+    if window <= interval:
+        raise StartupError("Rate statistics window size should be bigger than the sampling interval")
+    if interval < MIN_SAMPLING_INTERVAL:
+        raise StartupError(f"Rate statistics interval should not be smaller than {MIN_SAMPLING_INTERVAL}")
+    return Sampling(window.seconds, interval.seconds)
 
 
 def flow_parent(flags: AgentFlags) -> int:

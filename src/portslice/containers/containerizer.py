@@ -102,6 +102,14 @@ class Containerizer:
                 log.warning("Skipping resource statistic for container %s because: %s", container.id, error)
         return statistics
 
+    def sample(self) -> None:
+        """Let the isolators note how every living container is doing."""
+        for container in self.living():
+            with self._lock:
+                if self._containers.get(container.id) is container:
+                    for isolator in self._isolators:
+                        isolator.sample(container)
+
     # Launching
 
     def launch(self, request: Request) -> Container:

@@ -1,4 +1,4 @@
-"""A lean netlink socket: requests are packed by hand, and of an answer only the frame is decoded here.
+"""A lean netlink socket: requests are packed by hand, and of an answer only the frame and attributes are decoded here.
 
 It stays in the network namespace in which it was opened. Layouts: netlink(7), linux/netlink.h.
 """
@@ -16,6 +16,23 @@ ACK, ECHO, DUMP = 0x4, 0x8, 0x300
 _REQUEST = 0x1
 _ERROR, _DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One netlink attribute, padded."""
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(type, value) of every attribute in `data`."""
+    at = 0
+    while at + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind & 0x3FFF, data[at + _ATTRIBUTE.size : at + length]
+        at += -(-length // 4) * 4
 
 
 class Netlink:

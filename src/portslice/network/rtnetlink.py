@@ -10,10 +10,9 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from portslice.network.netlink import ACK, DUMP, ECHO, Netlink
+from portslice.network.netlink import ACK, DUMP, ECHO, Netlink, attribute, attributes
 
 RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
 RTM_NEWTCLASS, RTM_DELTCLASS, RTM_GETTCLASS = 40, 41, 42
@@ -26,7 +25,6 @@ TCA_KIND, TCA_OPTIONS, _TCA_STATS2 = 1, 2, 7
 _TCA_STATS_BASIC, _TCA_STATS_RATE_EST, _TCA_STATS_QUEUE, _TCA_STATS_RATE_EST64, _TCA_STATS_PKT64 = 1, 2, 3, 5, 8
 _IFLA_STATS_LINK_64 = 1
 
-_ATTRIBUTE = struct.Struct("=HH")
 _TCMSG = struct.Struct("=BxxxiIII")
 _IF_STATS_MSG = struct.Struct("=BxxxII")
 
@@ -67,22 +65,6 @@ class Queue(NamedTuple):
     kind: str
     options: bytes
     counters: QueueCounters
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """One netlink attribute, padded."""
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, value) of every attribute in `data`."""
-    at = 0
-    while at + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < _ATTRIBUTE.size:
-            return
-        yield kind & 0x3FFF, data[at + _ATTRIBUTE.size : at + length]
-        at += -(-length // 4) * 4
 
 
 class Rtnetlink(Netlink):

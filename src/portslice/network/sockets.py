@@ -2,35 +2,26 @@
 
 The data plane looks at ports alone. A socket of the host on a port that it gives to a container, on whatever address,
 hears nothing more from then on, and what it sends comes back to the container. So sockets are looked for before a port
-is given out. The kernel lists them by sock_diag(7), as ss(8) reads it: 10,000 of TCP take 9 ms, where the text of
-/proc/net/tcp takes 22, and from Linux 6.8 on those are among them that are bound but neither listen nor connect.
-Which process holds a socket only /proc/PID/fd tells; that is looked up for messages alone.
+is given out (portslice.network.sockdiag). Which process holds a socket only /proc/PID/fd tells; that is looked up for
+messages alone.
 
 What lingers without a process, in TIME_WAIT or the FIN_WAIT2 before it, holds no port: it answers nobody who matters.
 """
 
-import errno
 import os
-import socket
-import struct
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from glob import iglob
 from pathlib import Path
 from typing import NamedTuple
 
-from portslice.errors import NetworkError
-from portslice.network.netlink import DUMP, Netlink
+from portslice.network import sockdiag
+from portslice.network.sockdiag import SockDiag
 from portslice.ports import PortSet
 
-_SOCK_DIAG_BY_FAMILY = 20
-_REQUEST = struct.Struct("=BBBxI48x")  # inet_diag_req_v2: family, protocol, extensions, states, id
-_MESSAGE = struct.Struct("=BBxxH62xI")  # inet_diag_msg: family, state, source port, inode; of the rest nothing
-_FIN_WAIT2, _TIME_WAIT, _CLOSE, _LISTEN = 5, 6, 7, 10  # include/net/tcp_states.h
-_STATES = 0xFFFFFFFF & ~(1 << _TIME_WAIT)
-_STREAMS = {"tcp": socket.IPPROTO_TCP}
-_DATAGRAMS = {"udp": socket.IPPROTO_UDP, "udplite": socket.IPPROTO_UDPLITE}
-_SCTP = {"sctp": socket.IPPROTO_SCTP}
+_DATAGRAMS = (sockdiag.UDP, sockdiag.UDPLITE)
+_REQUIRED = (sockdiag.TCP, sockdiag.UDP)
+_STATES = sockdiag.ALL_STATES - {sockdiag.TIME_WAIT}
 SHOWN = 8
 
 
@@ -57,8 +48,8 @@ def held(ports: PortSet) -> list[HostSocket]:
 
     :raises NetworkError: the kernel does not list its sockets.
     """
-    with _SockDiag() as diag:
-        return sorted(found for found in diag.sockets() if found.port in ports)
+    with SockDiag() as diag:
+        return sorted(found for found in _all(diag) if found.port in ports)
 
 
 def ports_of(sockets: Iterable[HostSocket]) -> PortSet:
@@ -95,28 +86,18 @@ def _processes(inodes: Collection[int]) -> dict[int, list[str]]:
     return found
 
 
-class _SockDiag(Netlink):
-    _family = 4  # NETLINK_SOCK_DIAG
-
-    def sockets(self) -> Iterator[HostSocket]:
-        """Of every protocol with ports."""
-        protocols = _STREAMS | _DATAGRAMS
-        if Path("/proc/thread-self/net/sctp").exists():
-            protocols |= _SCTP  # asked for otherwise, it would load a protocol that the host does without
-        for name, protocol in protocols.items():
-            for family in (socket.AF_INET, socket.AF_INET6):
-                yield from self._dump(name, protocol, family)
-
-    def _dump(self, name: str, protocol: int, family: int) -> Iterator[HostSocket]:
-        waiting = _CLOSE if name in _DATAGRAMS else _LISTEN
+def _all(diag: SockDiag) -> Iterator[HostSocket]:
+    """Of every protocol with ports."""
+    protocols = [sockdiag.TCP, *_DATAGRAMS]
+    if Path("/proc/thread-self/net/sctp").exists():
+        protocols.append(sockdiag.SCTP)  # asked for otherwise, it would load a protocol that the host does without
+    for protocol in protocols:
+        waiting = sockdiag.CLOSE if protocol in _DATAGRAMS else sockdiag.LISTEN
         try:
-            for message in self._request(_SOCK_DIAG_BY_FAMILY, DUMP, _REQUEST.pack(family, protocol, 0, _STATES)):
-                _, state, port, inode = _MESSAGE.unpack_from(message)
+            for found in diag.sockets(protocol, states=_STATES):
                 # What is in FIN_WAIT2 without a file is TIME_WAIT under the name of the state before.
-                if port and (state != _FIN_WAIT2 or inode):
-                    yield HostSocket(socket.ntohs(port), name, state == waiting, inode)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                raise NetworkError(f"The kernel does not list its {name} sockets: {error.strerror}") from error
-            if name in ("tcp", "udp"):
-                raise NetworkError(f"The kernel does not list its {name} sockets: modprobe {name}_diag") from error
+                if found.port and (found.state != sockdiag.FIN_WAIT2 or found.inode):
+                    yield HostSocket(found.port, protocol, found.state == waiting, found.inode)
+        except sockdiag.NotListed:
+            if protocol in _REQUIRED:
+                raise

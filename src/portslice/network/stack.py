@@ -71,8 +71,8 @@ class Stack:
     def update(self, old: Attachment, new: Attachment) -> None:
         """Re-apply the layers that differ, while traffic flows; on a failure `old` is put back.
 
-        The queues of an ingress limit are there before the slot leads through them, and are opened up after it no longer
-        does: the walk goes up if there is to be one, and else down.
+        The queues of an ingress limit are there before the slot leads through them, and are opened up after it no
+        longer does: the walk goes up if there is to be one, and else down.
 
         :raises NetworkError: which layer failed, and why.
         """

@@ -58,6 +58,9 @@ class Isolator(Protocol):
     def usage(self, container: Container) -> Statistics:
         """Members of ResourceStatistics. Any error costs only these."""
 
+    def sample(self, container: Container) -> None:
+        """Note what `usage` is to tell of a stretch of time. Called at intervals, if the agent is told to."""
+
     def cleanup(self, container: Container) -> list[str]:
         """Take everything back, to the end whatever fails; what failed, in words."""
 
@@ -89,6 +92,8 @@ class BaseIsolator:
         return container
 
     def update(self, old: Container, new: Container) -> None: ...
+
+    def sample(self, container: Container) -> None: ...
 
     def cleanup(self, container: Container) -> list[str]:
         return []

@@ -21,17 +21,17 @@ from portslice.network import host as shared_host
 from portslice.network import namespaces, reserved, sockets
 from portslice.network.addresses import HostAddresses
 from portslice.network.attachment import Attachment
-from portslice.network.dataplane import CONTAINER_NIC_INDEX, HOST, REASONS, SLOTS, DataPlane
+from portslice.network.dataplane import HOST, REASONS, SLOTS, DataPlane
 from portslice.network.host import FairQueue, Host
 from portslice.network.iproute import routes
 from portslice.network.layers.link import GROUP
 from portslice.network.layers.link import remove as remove_link
-from portslice.network.qdiscs import chain
-from portslice.network.rtnetlink import Queue, Rtnetlink
 from portslice.network.sockets import HostSocket
 from portslice.network.stack import Stack
+from portslice.network.statistics import Extras, NetworkStatistics
 from portslice.ports import BlockAllocator, PortRange, PortSet, choose_ports
-from portslice.rates import Rate, RatePolicy
+from portslice.rates import RatePolicy
+from portslice.sampling import Sampling
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class Options:
     :param egress: limits of what containers send.
     :param ingress: limits of what they receive.
     :param ingress_for_existing: whether `ingress` is put on a running container that has no such limit.
+    :param statistics: beyond those that are always there.
     """
 
     tag: str
@@ -60,6 +61,7 @@ class Options:
     ingress_for_existing: bool
     fair_queue: FairQueue | None
     with_fq_codel: bool
+    statistics: Extras
 
     @property
     def managed(self) -> PortSet:
@@ -100,8 +102,7 @@ class PortMapping(BaseIsolator):
         self._blocks = BlockAllocator(options.ephemeral, options.block)
         self._used_ports = PortSet()
         self._used_slots = {0}
-        self._netlink = Rtnetlink()  # of the host, where the other ends of the veths are
-        self._sockets: dict[str, Rtnetlink] = {}
+        self._statistics = NetworkStatistics(self._plane, options.statistics)
         if waiting := [each for each in _host_sockets(options.managed) if each.waits]:
             log.warning("The host listens on ports of the containers: %s", sockets.describe(waiting))
 
@@ -187,30 +188,18 @@ class PortMapping(BaseIsolator):
         self._used_ports = (self._used_ports - old.network.ports) | new.network.ports
 
     def usage(self, container: Container) -> Statistics:
-        network = container.network
-        if network is None:
+        if container.network is None:
             return {}
-        netlink = self._sockets.get(container.id)
-        if netlink is None:
-            netlink = self._sockets[container.id] = Rtnetlink(self._attachment(container, network).namespace)
-        statistics: Statistics = {
-            f"net_{name}": value for name, value in netlink.link_counters(CONTAINER_NIC_INDEX)._asdict().items()
-        }
-        statistics["net_ephemeral_ports"] = {"begin": network.ephemeral.begin, "end": network.ephemeral.end}
-        statistics |= _limit("tx", network.egress) | _limit("rx", network.ingress)
-        entries = []
-        if network.ingress is not None and (slot := self._plane.slot(network.slot)) is not None:
-            entries += _traffic_control("ingress_", chain.queues(self._netlink, slot.ifindex))
-        if network.egress is not None:
-            entries += _traffic_control("", chain.queues(netlink, CONTAINER_NIC_INDEX))
-        if entries:
-            statistics["net_traffic_control_statistics"] = entries
-        # Beyond Mesos: what was refused, and the port that the container last tried to use without owning it.
-        statistics["net_drops"] = self._plane.drops(network.slot)
-        for sample in self._plane.drop_samples(network.slot):
-            if sample.reason == "foreign_port":
-                statistics["net_last_foreign_port"] = sample.source_port
-        return statistics
+        return self._statistics.usage(self._attachment(container, container.network))
+
+    def sample(self, container: Container) -> None:
+        if container.network is not None:
+            self._statistics.sample(self._attachment(container, container.network))
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """When `sample` is to be called; None: there is no need to."""
+        return self._options.statistics.rates
 
     def drops(self, container: Container | None) -> dict[str, Any]:
         """Packets refused by reason, and the last one of each; None: those that concern no container."""
@@ -236,9 +225,9 @@ class PortMapping(BaseIsolator):
     def cleanup(self, container: Container) -> list[str]:
         if container.network is None:
             return []
-        if netlink := self._sockets.pop(container.id, None):
-            netlink.close()
-        problems = self._stack.detach(self._attachment(container, container.network))
+        attachment = self._attachment(container, container.network)
+        self._statistics.forget(attachment)
+        problems = self._stack.detach(attachment)
         self._blocks.release(container.network.ephemeral)
         self._used_ports -= container.network.ports
         self._used_slots.discard(container.network.slot)
@@ -263,10 +252,7 @@ class PortMapping(BaseIsolator):
         log.info("Network isolator recovery complete")
 
     def close(self, *, release: bool) -> None:
-        for netlink in self._sockets.values():
-            netlink.close()
-        self._sockets.clear()
-        self._netlink.close()
+        self._statistics.close()
         self._let_go(release=release)
 
     def follow(self, containers: Iterable[Container]) -> None:
@@ -368,20 +354,3 @@ def _host_sockets(ports: PortSet) -> list[HostSocket]:
 def _holders(held: list[HostSocket], ports: PortSet) -> str:
     """Those of the sockets that hold one of these ports, in words."""
     return sockets.describe([each for each in held if each.port in ports])
-
-
-def _limit(direction: str, limit: Rate | None) -> Statistics:
-    """The limit in effect; the burst's members only where a ceiling is."""
-    if limit is None:
-        return {}
-    values = {"rate_limit": limit.rate, "burst_rate_limit": limit.ceil, "burst_size": limit.burst}
-    return {f"net_{direction}_{name}": value for name, value in values.items() if value is not None}
-
-
-def _traffic_control(prefix: str, queues: tuple[Queue | None, Queue | None]) -> list[Statistics]:
-    """Mesos' TrafficControlStatistics of those queues that there are."""
-    return [
-        {"id": f"{prefix}{name}", **queue.counters._asdict()}
-        for name, queue in zip(("bw_limit", "bloat_reduction"), queues, strict=True)
-        if queue is not None
-    ]

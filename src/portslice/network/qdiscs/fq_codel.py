@@ -7,7 +7,8 @@ traffic is spread over all flows by its hash.
 
 import struct
 
-from portslice.network.rtnetlink import CREATE, EXCL, RTM_DELQDISC, RTM_NEWQDISC, Rtnetlink, attribute
+from portslice.network.netlink import attribute
+from portslice.network.rtnetlink import CREATE, EXCL, RTM_DELQDISC, RTM_NEWQDISC, Rtnetlink
 
 FLOWS = 32768  # eight times the slots: the host's hashed flows seldom meet a container's
 _TCA_FQ_CODEL_FLOWS = 5

@@ -17,6 +17,7 @@ import struct
 from contextlib import suppress
 from typing import NamedTuple
 
+from portslice.network.netlink import attribute, attributes
 from portslice.network.rtnetlink import (
     CREATE,
     EXCL,
@@ -27,8 +28,6 @@ from portslice.network.rtnetlink import (
     TC_H_ROOT,
     Queue,
     Rtnetlink,
-    attribute,
-    attributes,
 )
 from portslice.rates import Rate
 

@@ -7,7 +7,8 @@ charges one segment after another. Its own rate is one that nothing reaches: it 
 
 import struct
 
-from portslice.network.rtnetlink import CREATE, REPLACE, RTM_NEWQDISC, Rtnetlink, attribute
+from portslice.network.netlink import attribute
+from portslice.network.rtnetlink import CREATE, REPLACE, RTM_NEWQDISC, Rtnetlink
 
 QDISC, CLASS = 0x20000, 0x20001  # 2:0 and 2:1
 
