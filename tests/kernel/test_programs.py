@@ -703,6 +703,25 @@ def test_arp_is_answered_by_the_host(laboratory: Laboratory) -> None:
         _check(laboratory, "container_egress", ONE_LINK, Row("ARP", forged, DROP, (ONE, "neighbour")))
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row("::1 from outside", Frame("::1", "::1", UNOWNED, PORT, bytes(32), mac=NIC_MAC), REDIRECT),
+        Row("::1 as the source alone", Frame("::1", HOST_6, UNOWNED, PORT, bytes(32), mac=NIC_MAC), REDIRECT),
+        Row("IPv6 from the world", Frame(WORLD_6, HOST_6, UNOWNED, PORT, bytes(32), mac=NIC_MAC), PASS),
+        Row("127.0.0.1", Frame("127.0.0.1", "127.0.0.1", UNOWNED, PORT, bytes(32), mac=NIC_MAC), PASS),
+        Row("IPv4 from the world", IN, PASS),
+        Row("ARP", ARP, PASS),
+    ],
+    ids=str,
+)
+def test_container_ingress(laboratory: Laboratory, row: Row) -> None:
+    """What came over ::1 is handed to the loopback inside, as one of its own."""
+    outcome = laboratory.run("container_ingress", row.packet, NIC)
+    mac = bytes(6) if row.verdict == REDIRECT else bytes(row.packet)[:6]
+    assert outcome == Outcome(row.verdict, mac, 0)
+
+
 # What is everybody's
 
 
