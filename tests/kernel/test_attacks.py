@@ -544,8 +544,9 @@ SHELL = {
     "the agent's socket by another root": "nc -zU /proc/1/root{socket} || nc -zU /proc/self/root{socket}",
     "the agent by TCP": "curl -sS --fail -d '{{\"command\": [\"true\"]}}' http://127.0.0.1:5051/portslice/v1/containers",
     "an abstract socket of the host's": "grep -q @portslice-test-abstract /proc/net/unix",
-    "a process of the host's": "ls /proc/{pid} || kill -0 {pid}",
-    "the neighbour's process": "grep -l neighbour /proc/[0-9]*/environ || kill -0 {neighbour}",
+    # By name: a process of its own may have the number.
+    "a process of the host's": r"tr '\0' ' ' </proc/{pid}/cmdline | grep -q '[-]m portslice agent'",
+    "the neighbour's process": "grep -l neighbour /proc/[0-9]*/environ",
     "the supervisor's files": "ls /proc/1/task/1/root/{runtime}/containers",
 }
 
@@ -566,7 +567,7 @@ def test_what_root_inside_cannot_do(ground: Ground, prefix: str) -> None:
     """All in one go; each attempt is a shell of its own, also in a user namespace of the attacker's."""
     assert ground.node.process is not None
     facts = {"nic": NIC, "socket": ground.node.socket, "runtime": ground.node.runtime,
-             "pid": ground.node.process.pid, "neighbour": ground.neighbour["pid"]}  # fmt: skip
+             "pid": ground.node.process.pid}  # fmt: skip
     commands = {name: command.format(**facts) for name, command in SHELL.items()}
     before = state(ground)
     program = f"""

@@ -29,6 +29,7 @@ FAR_MTU = 1300
 IP_MTU, IPV6_MTU = 14, 24  # linux/in.h, linux/in6.h
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DO = 10, 23, 2
 IP_RECVERR, IPV6_RECVERR = 11, 25
+RARE = 0xBEEF  # an identifier that the kernel has not come to when it gives them out from 1 on
 NO_ROUTE = os.strerror(errno.EHOSTUNREACH)
 
 
@@ -258,11 +259,11 @@ def test_equal_requests_are_not_confused(ground: Ground) -> None:
         _echo_socket(ground.two, ground.six, socket.SOCK_RAW) as two,
     ):
         before = ground.refused("two", "echo_clash")
-        one.sendto(_request(ground.six, 7, 1, b"one's"), (ground.world, 0))
-        two.sendto(_request(ground.six, 7, 1, b"two's"), (ground.world, 0))
+        one.sendto(_request(ground.six, RARE, 1, b"one's"), (ground.world, 0))
+        two.sendto(_request(ground.six, RARE, 1, b"two's"), (ground.world, 0))
         assert _payload(one, ground.six, socket.SOCK_RAW) == b"one's"
         until(lambda: ground.refused("two", "echo_clash") == before + 1, "one echo_clash")
-        two.sendto(_request(ground.six, 7, 2, b"another"), (ground.world, 0))
+        two.sendto(_request(ground.six, RARE, 2, b"another"), (ground.world, 0))
         assert _payload(two, ground.six, socket.SOCK_RAW) == b"another"
 
 

@@ -88,6 +88,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_root_inside_can_harm_roots_files(agent: Node, precious: Path, damage: str) -> None:
     """Which is why the means below are there."""
@@ -110,6 +111,7 @@ def _state(directory: Path) -> list[tuple[str, int, bytes]]:
     return sorted((path.name, path.stat().st_mode, path.read_bytes()) for path in directory.iterdir())
 
 
+@pytest.mark.native
 @pytest.mark.parametrize(
     ("means", "reaches"),
     [(None, True), ("user", False), ("user namespace", False), ("read-only", True), ("both", False)],
@@ -222,6 +224,7 @@ def test_others_than_root_may_have_a_user_namespace_as_themselves(agent: Node) -
 # The app
 
 
+@pytest.mark.native
 def test_the_app_works_also_after_a_restart_of_the_agent(agent: Node) -> None:
     containers = {
         means: agent.launch(means.replace(" ", "-"), "python3", "-c", SERVICE, ports=1, **request)
@@ -249,6 +252,7 @@ def _assert_welcome(agent: Node, container: dict[str, Any]) -> None:
         assert client.recv(7) == b"welcome"
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("means", MEANS)
 def test_it_ends_with_its_supervisor_and_by_sigkill(agent: Node, means: str) -> None:
     for signalled in ("supervisor", "container"):
@@ -278,6 +282,7 @@ def test_a_container_sees_only_harmless_devices(agent: Node) -> None:
     assert (status, output.split()) == (0, ["out", "/dev/pts/0"]), complaints
 
 
+@pytest.mark.native
 @pytest.mark.parametrize("request_", [{}, MEANS["both"]])
 def test_a_device_can_be_asked_for(agent: Node, request_: dict[str, Any]) -> None:
     look = "stat -c '%F %t %T %a' /dev/kmsg && (: >/dev/kmsg)"
@@ -290,6 +295,7 @@ def test_a_device_can_be_asked_for(agent: Node, request_: dict[str, Any]) -> Non
 # What cannot be
 
 
+@pytest.mark.native
 @pytest.mark.parametrize(
     ("request_", "text"),
     [
@@ -331,6 +337,7 @@ def test_a_user_namespace_needs_ports_for_its_ids(bed: Testbed) -> None:
 # The command line
 
 
+@pytest.mark.native
 @pytest.mark.parametrize(
     ("options", "shown"),
     [
