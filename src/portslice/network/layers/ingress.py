@@ -11,10 +11,9 @@ The layer stands below the slot's: the queues are there before packets are sent 
 else passes the host end, putting them there costs no packet.
 """
 
-from portslice.errors import NetworkError
 from portslice.network.attachment import Attachment
 from portslice.network.host import Host
-from portslice.network.layers.link import link_index
+from portslice.network.layers.link import index_of
 from portslice.network.qdiscs import chain
 from portslice.network.rtnetlink import Rtnetlink
 
@@ -38,18 +37,12 @@ class Ingress:
             hundredth = limit.rate // 100
             largest = max(self._host.mtu + _ETHERNET_HEADER, hundredth if hundredth < 1 << 16 else _MAX_PACKET)
         with Rtnetlink() as netlink:
-            chain.apply(netlink, _index(attachment), limit, with_fq_codel=self._with_fq_codel, largest=largest)
+            chain.apply(netlink, index_of(attachment), limit, with_fq_codel=self._with_fq_codel, largest=largest)
 
     def verify(self, attachment: Attachment) -> list[str]:
         with Rtnetlink() as netlink:
-            return chain.problems(netlink, _index(attachment), attachment.ingress, self.name)
+            return chain.problems(netlink, index_of(attachment), attachment.ingress, self.name)
 
     def revert(self, attachment: Attachment) -> None:
         """It goes with the link."""
 
-
-def _index(attachment: Attachment) -> int:
-    index = link_index(attachment.link)
-    if index is None:
-        raise NetworkError(f"The link {attachment.link} does not exist")
-    return index

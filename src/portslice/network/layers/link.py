@@ -11,6 +11,7 @@ import socket
 
 from pyroute2.netlink.exceptions import NetlinkError
 
+from portslice.errors import NetworkError
 from portslice.network import namespaces, sysctl
 from portslice.network.attachment import Attachment
 from portslice.network.dataplane import CONTAINER_NIC_INDEX
@@ -98,6 +99,17 @@ def remove(index: int) -> None:
     except NetlinkError as error:
         if error.code != errno.ENODEV:
             raise
+
+
+def index_of(attachment: Attachment) -> int:
+    """Index of the host end.
+
+    :raises NetworkError: it does not exist.
+    """
+    index = link_index(attachment.link)
+    if index is None:
+        raise NetworkError(f"The link {attachment.link} does not exist")
+    return index
 
 
 def link_index(name: str) -> int | None:

@@ -5,12 +5,11 @@ After an update of the agent those of its predecessor are replaced, in place and
 
 from collections.abc import Iterator
 
-from portslice.errors import NetworkError
 from portslice.network import bpf, namespaces
 from portslice.network.attachment import Attachment
 from portslice.network.dataplane import CONTAINER_LOOPBACK_INDEX, CONTAINER_NIC_INDEX, DataPlane
 from portslice.network.host import Host
-from portslice.network.layers.link import link_index
+from portslice.network.layers.link import index_of, link_index
 
 
 class Programs:
@@ -23,10 +22,7 @@ class Programs:
         self._plane = plane
 
     def apply(self, attachment: Attachment) -> None:
-        index = link_index(attachment.link)
-        if index is None:
-            raise NetworkError(f"The link {attachment.link} does not exist")
-        self._plane.attach(index, bpf.INGRESS, "container_egress")
+        self._plane.attach(index_of(attachment), bpf.INGRESS, "container_egress")
         with namespaces.entered(attachment.namespace):
             for inside, point, program in self._inside():
                 self._plane.attach(inside, point, program)

@@ -1,11 +1,10 @@
 """The slot: from here on the container's ports lead to it."""
 
-from portslice.errors import NetworkError
 from portslice.network import dataplane
 from portslice.network.attachment import Attachment
 from portslice.network.dataplane import HOST, DataPlane
 from portslice.network.host import FairQueue
-from portslice.network.layers.link import link_index
+from portslice.network.layers.link import index_of, link_index
 
 
 class Slot:
@@ -18,10 +17,7 @@ class Slot:
         self._fair_queue = fair_queue
 
     def apply(self, attachment: Attachment) -> None:
-        index = link_index(attachment.link)
-        if index is None:
-            raise NetworkError(f"The link {attachment.link} does not exist")
-        self._plane.open_slot(attachment.slot, self._entry(attachment, index))
+        self._plane.open_slot(attachment.slot, self._entry(attachment, index_of(attachment)))
         self._plane.give(attachment.slice, attachment.slot)
         # What it owned beside these, if it is re-applied: the ports that stay are never without their owner.
         self._plane.give(self._plane.ports(attachment.slot) - attachment.slice, HOST)
