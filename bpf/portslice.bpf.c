@@ -220,6 +220,14 @@ static __always_inline __u32 wire_length(struct __sk_buff *skb, const struct pac
 	return packet->transport - ETH_HLEN + header + skb->gso_size;
 }
 
+/* Refuse a packet and tell its sender, if an ICMP error may answer it. */
+static __always_inline int tell(struct __sk_buff *skb, const struct packet *packet, __u32 sender, enum reason reason,
+				__u8 type, __u8 code, __u32 information)
+{
+	refuse(sender, reason, packet);
+	return answer(skb, packet, type, code, information) ? deliver(skb, sender) : TC_ACT_SHOT;
+}
+
 /* To the world, by the host's routes and rules, out of whatever interface they say. */
 static __always_inline int send_out(struct __sk_buff *skb, const struct packet *packet, __u32 sender,
 				    const struct slot *container)
@@ -233,7 +241,8 @@ static __always_inline int send_out(struct __sk_buff *skb, const struct packet *
 		.tot_len = wire_length(skb, packet),
 		.ifindex = skb->ifindex,
 	};
-	int ipv4 = packet->family == AF_INET, told = 0, unknown_neighbour = 0;
+	int ipv4 = packet->family == AF_INET, unknown_neighbour = 0;
+	__u8 unreachable = ipv4 ? ICMP_DEST_UNREACH : ICMPV6_DEST_UNREACH;
 
 	if (ipv4) {
 		route.ipv4_src = packet->saddr.word[3];
@@ -251,28 +260,19 @@ static __always_inline int send_out(struct __sk_buff *skb, const struct packet *
 			return refuse(sender, NEIGHBOUR_RATE, packet);
 		unknown_neighbour = 1;
 		break;
-	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
-		refuse(sender, TOO_BIG, packet);
-		told = answer(skb, packet, ipv4 ? ICMP_DEST_UNREACH : ICMPV6_PKT_TOOBIG, ipv4 ? ICMP_FRAG_NEEDED : 0,
-			      route.mtu_result);
-		return told ? deliver(skb, sender) : TC_ACT_SHOT;
 	case BPF_FIB_LKUP_RET_BLACKHOLE:
 		return refuse(sender, UNROUTABLE, packet);      /* RTN_BLACKHOLE is silent */
+	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
+		return tell(skb, packet, sender, TOO_BIG, ipv4 ? ICMP_DEST_UNREACH : ICMPV6_PKT_TOOBIG,
+			    ipv4 ? ICMP_FRAG_NEEDED : 0, route.mtu_result);
 	case BPF_FIB_LKUP_RET_PROHIBIT:
-		refuse(sender, UNROUTABLE, packet);
-		told = answer(skb, packet, ipv4 ? ICMP_DEST_UNREACH : ICMPV6_DEST_UNREACH,
-			      ipv4 ? ICMP_PKT_FILTERED : ICMPV6_ADM_PROHIBITED, 0);
-		return told ? deliver(skb, sender) : TC_ACT_SHOT;
+		return tell(skb, packet, sender, UNROUTABLE, unreachable,
+			    ipv4 ? ICMP_PKT_FILTERED : ICMPV6_ADM_PROHIBITED, 0);
 	case BPF_FIB_LKUP_RET_UNREACHABLE:
-		refuse(sender, UNROUTABLE, packet);
-		told = answer(skb, packet, ipv4 ? ICMP_DEST_UNREACH : ICMPV6_DEST_UNREACH,
-			      ipv4 ? ICMP_HOST_UNREACH : ICMPV6_ADDR_UNREACH, 0);
-		return told ? deliver(skb, sender) : TC_ACT_SHOT;
+		return tell(skb, packet, sender, UNROUTABLE, unreachable,
+			    ipv4 ? ICMP_HOST_UNREACH : ICMPV6_ADDR_UNREACH, 0);
 	default:
-		refuse(sender, UNROUTABLE, packet);
-		told = answer(skb, packet, ipv4 ? ICMP_DEST_UNREACH : ICMPV6_DEST_UNREACH,
-			      ipv4 ? ICMP_NET_UNREACH : ICMPV6_NOROUTE, 0);
-		return told ? deliver(skb, sender) : TC_ACT_SHOT;
+		return tell(skb, packet, sender, UNROUTABLE, unreachable, ipv4 ? ICMP_NET_UNREACH : ICMPV6_NOROUTE, 0);
 	}
 	skb->priority = container->priority;
 	/* The stack tells the sender if the neighbour does not answer, but only of a packet that is the host's own (icmp_send)
