@@ -15,6 +15,7 @@ from aiohttp import web
 import portslice
 from portslice.agent.service import Agent
 from portslice.flags import as_strings
+from portslice.overview import overview
 
 MESOS_VERSION = "1.11.0"  # whose interface this is: clients choose what they ask for by it
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -54,7 +55,7 @@ class Monitor:
             for prefix in ("", "/slave(1)")
             for suffix in ("", "/", ".json")
         }
-        paths |= {"/version": self.version, "/metrics/snapshot": self.metrics}
+        paths |= {"/version": self.version, "/metrics/snapshot": self.metrics, "/overview": self.overview}
         # aiohttp takes braces, not parentheses, for patterns: paths are literal.
         return [web.get(path, handler) for path, handler in paths.items()]
 
@@ -65,6 +66,10 @@ class Monitor:
     async def containers(self, request: web.Request) -> web.Response:
         """The same with container ids and status."""
         return json_response(request, [usage.containers_json() for usage in await self._agent.snapshots.take()])
+
+    async def overview(self, request: web.Request) -> web.Response:
+        """Beyond Mesos: a JSON array, each container at a glance (portslice.overview)."""
+        return json_response(request, [overview(usage) for usage in await self._agent.snapshots.take()])
 
     async def flags(self, request: web.Request) -> web.Response:
         """Every flag that has a value, as text."""
