@@ -309,6 +309,7 @@ def test_cpu_time_is_counted_as_the_kernel_does_for_processes(cgroups: Cgroups, 
     assert user > 1.5 * system > 0.3
 
 
+@pytest.mark.alone
 def test_a_quota_throttles(cgroups: Cgroups, run: Run) -> None:
     cgroups.create("c", {"cpu"})
     cgroups.set_cpu("c", 0.2, True)

@@ -735,6 +735,7 @@ def test_the_memory_limit_holds(launch: Launch, cgroups: Cgroups) -> None:
     assert container.status() == 128 + signal.SIGKILL
 
 
+@pytest.mark.alone
 def test_the_cpu_quota_holds(launch: Launch, cgroups: Cgroups) -> None:
     cgroups.set_cpu("c", 0.25, True)
     container = launch("sh", "-c", "while :; do :; done", join_files=tuple(cgroups.join_files("c")))

@@ -129,7 +129,7 @@ def test_root_inside_reaches_nothing_of_the_host(agent: Node, neighbour: dict[st
         "look up BPF maps": python(BPF, MAP_GET_NEXT_ID, 0),
         "open a BPF map": python(BPF, MAP_GET_FD_BY_ID, 1),
         "see the agent's process": f"ls /proc/{agent.process.pid}",
-        "see the neighbour's process": "grep -lx sleep /proc/[0-9]*/comm",
+        "see the neighbour's process": "grep -qsx sleep /proc/[0-9]*/comm",
         "signal the agent": f"kill -0 {agent.process.pid}",
         "kill the neighbour": f"kill -9 {neighbour['pid']}",
         "enter the host's mounts": "nsenter --target 1 --mount true",
