@@ -25,6 +25,7 @@ _COMMANDS = {
     "ps": "list containers",
     "update": "change a running container's ports and limits",
     "stats": "show a container's statistics",
+    "top": "watch all containers: rates, limits, queues, refused packets",
     "drops": "show which packets were refused, and why",
     "kill": "end containers",
     "doctor": "check what the host needs, and say how to mend it",
