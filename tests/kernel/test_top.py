@@ -136,6 +136,35 @@ def test_over_a_restart_of_the_agent(busy: Node) -> None:
         until(lambda: re.search(r"net_tx_bytes +\d+ +\d+\.\d", "\n".join(scrolled(watched))), "rates again")
 
 
+def test_an_agent_that_does_not_answer(busy: Node) -> None:
+    assert busy.process
+    with portslice(busy, "top", "--interval", "0.5") as shown:
+        shown.line("1 at a limit")
+        busy.process.send_signal(signal.SIGSTOP)
+        try:
+            shown.line("no answer for ")
+            shown.press("N")
+            shown.line("sorted by name")
+        finally:
+            busy.process.send_signal(signal.SIGCONT)
+        shown.line("every 0.5 s")
+
+
+def test_stopped_and_continued(busy: Node) -> None:
+    """Ctrl-Z gives the terminal back to the shell, fg takes it again."""
+    script = f"{sys.executable} -m portslice top; stty -a; echo status $?; fg; echo status $?"
+    with terminal(["bash", "-mc", script], {"PORTSLICE_SOCKET": str(busy.socket)}) as shown:
+        shown.line("greedy")
+        shown.press("\x1a")
+        until(lambda: shown.lines() and b"status 0" in shown.sent, "shell")
+        assert re.search(rb"\s(icanon)\s.*\secho\s", shown.sent, re.DOTALL)
+        shown.press("N")
+        shown.line("sorted by name")
+        shown.press("q")
+        assert shown.wait() == 0
+        assert shown.attributes() == shown.mode
+
+
 def scrolled(shown: Terminal) -> list[str]:
     shown.press("pagedown")
     return shown.lines()

@@ -157,7 +157,8 @@ def _live(shown: Screen, client: Client, name: str, interval: float) -> int:
         lowest = max(len(rows) - height, 0)
         offset = min(offset, lowest)
         where = f"{offset + 1}-{min(offset + height, len(rows))} of {len(rows)} fields; arrows scroll, q quits"
-        head = [(f"{name}  ", Look.BOLD), _state(interval, problem), (f"  {where}" if rows else "", Look.DIM)]
+        state = _state(interval, problem or sampler.waiting())
+        head = [(f"{name}  ", Look.BOLD), state, (f"  {where}" if rows else "", Look.DIM)]
         shown.draw([head, *_table(rows[offset : offset + height], shown.size, shown.style)])
         for key in shown.keys(1.0):
             if key == "q":

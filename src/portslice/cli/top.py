@@ -118,7 +118,8 @@ def _live(shown: Screen, client: Client, version: str, controls: Controls) -> No
                 problem = ""
                 version, overviews = answer
                 model.feed(overviews)
-        shown.draw(frame(model, controls, Status(version, problem, time.time()), shown.size, shown.style))
+        status = Status(version, problem or sampler.waiting(), time.time())
+        shown.draw(frame(model, controls, status, shown.size, shown.style))
         for key in shown.keys(_REDRAW_SECS):
             rows = chosen(
                 model.rows.values(), BY_NAME[controls.sort], reverse=controls.reverse, pattern=controls.filter
