@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from portslice.demo.node import Node, node
-from portslice.demo.testbed import WORLD_ADDRESS, testbed
+from portslice.demo.testbed import HOST_ADDRESS, WORLD_ADDRESS, testbed
 from tests.kernel.terminal import Terminal, terminal
 from tests.kernel.waiting import until
 
@@ -192,6 +192,42 @@ def test_once(busy: Node) -> None:
     header, *rows = plain.splitlines()
     assert header.split()[:2] == ["NAME", "TX/s"]
     assert [row.split()[0] for row in rows] == ["quiet-2", "quiet-1", "other", "greedy"]
+
+
+def test_refused_packets(busy: Node) -> None:
+    """Their rate, their number and their reasons, as `portslice drops` has them."""
+    program = f"""
+import socket, time
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sender.bind(("", 2000))
+while True:
+    sender.sendto(b"", ("{WORLD_ADDRESS}", 9))
+    time.sleep(0.05)
+"""
+    busy.launch("nosy", "python3", "-c", program)
+    try:
+        with portslice(busy, "top", "--interval", "0.5", "--sort", "refused/s", size=WIDE) as shown:
+            until(lambda: figure(shown, "nosy", "REFUSE/s") > 1, "rate")
+            assert figure(shown, "nosy", "REFUSED") > 1
+            shown.press("\r")
+            assert re.search(r"refused  foreign_port: \d+ in all, \d[\d.]*/s", shown.line("foreign_port"))
+        before = busy.drops("nosy")["foreign_port"]
+        told = json.loads(busy.cli("top", "--once", "--json", "--interval", "1", "--sort", "refused").stdout)
+        nosy = told["containers"][0]
+        assert nosy["name"] == "nosy"
+        assert before <= nosy["refused"]["foreign_port"] <= busy.drops("nosy")["foreign_port"]
+        assert nosy["rates"]["refused.foreign_port"] == nosy["rates"]["refused"] > 1
+        last = rf"^foreign_port +\d+ +udp +{HOST_ADDRESS}:2000 +{WORLD_ADDRESS}:9 "
+        assert re.search(last, busy.cli("stats", "nosy").stdout, re.M)
+    finally:
+        busy.kill("nosy")
+
+
+def figure(shown: Terminal, name: str, title: str) -> float:
+    """Of a row, in a column whose figures stand to the right."""
+    end = shown.line("NAME").index(title) + len(title)
+    told = shown.line(name)[:end].split()[-1]
+    return float(told) if told != "-" else 0.0
 
 
 def test_watching_one_container(busy: Node) -> None:

@@ -72,6 +72,8 @@ class Sampler(Generic[T]):
                     return
                 self._asked = None
                 self._notify()
+            # An agent that is slow to answer gets as much rest as the answer took.
+            wait = max(wait, 2 * (time.monotonic() - begun))
             while (left := begun + wait - time.monotonic()) > 0 or self._paused:
                 if self._changed.wait(None if self._paused else left):
                     self._changed.clear()

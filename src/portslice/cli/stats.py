@@ -9,6 +9,7 @@ from typing import Any
 from portslice.cli import screen, values
 from portslice.cli.client import AgentGoneError, Client
 from portslice.cli.counters import counters, flattened, per_second
+from portslice.cli.drops import last
 from portslice.cli.glyphs import Line, Look, Size, clip_left, fitted, plain
 from portslice.cli.picture import Style
 from portslice.cli.sampler import Sampler
@@ -69,22 +70,13 @@ def _once(client: Client, options: argparse.Namespace) -> int:
     print(table(("FIELD", "VALUE"), flattened(answer["statistics"]).items()))
     if rows := _refused(answer):
         print()
-        print(table(("REFUSED", "PACKETS", "LAST FROM", "TO", "AGO"), rows))
+        print(table(("REFUSED", "PACKETS", "PROTOCOL", "LAST FROM", "TO", "AGO"), rows))
     return 0
 
 
 def _refused(answer: Answer) -> list[tuple[Any, ...]]:
     drops = answer["drops"] or {"samples": ()}
-    return [
-        (
-            sample["reason"],
-            drops["counts"].get(sample["reason"], 0),
-            f"{sample['source']}:{sample['source_port']}",
-            f"{sample['destination']}:{sample['destination_port']}",
-            f"{sample['age_secs']:.1f}s",
-        )
-        for sample in drops["samples"]
-    ]
+    return [(each["reason"], drops["counts"].get(each["reason"], 0), *last(each)) for each in drops["samples"]]
 
 
 class Watched:

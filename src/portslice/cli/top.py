@@ -52,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="sort by it: names upwards, figures downwards (default: tx)",
     )
     parser.add_argument("-r", "--reverse", action="store_true", help="sort the other way round")
-    parser.add_argument("-1", "--once", action="store_true", help="print one table, and end")
+    parser.add_argument("--once", action="store_true", help="print one table, and end")
 
 
 def _column(text: str) -> str:
