@@ -186,7 +186,7 @@ def test_figures(show: Any, value: float | None, shown: str) -> None:
 @given(st.text(max_size=30), st.integers(0, 20), st.booleans())
 def test_texts_fit(written: str, room: int, right: bool) -> None:
     for style in (UNICODE, ASCII):
-        assert glyphs.width(glyphs.fitted(glyphs.plain(written), room, style, right=right)) == room
+        assert glyphs.width(glyphs.fitted(glyphs.plain(written, style), room, style, right=right)) == room
 
 
 # Bars and plots
@@ -252,6 +252,15 @@ def test_every_size_is_filled_and_not_more(size: Size, page: str, sort: str, rev
         assert sum(glyphs.width(part) for part, _ in line) <= size.columns + 1  # the blank behind the last column
     if not unicode:
         assert all(part.isascii() for line in lines for part, _ in line)
+
+
+@pytest.mark.parametrize("style", [UNICODE, ASCII])
+def test_names_of_any_script_are_in_line(style: Style) -> None:
+    model = fed([overview(name) for name in ("数据库", "web", "naïve")])
+    lines = frame(model, Controls(sort="name"), STATUS, Size(24, 80), style)[3:6]
+    assert len({sum(glyphs.width(part) for part, _ in line) for line in lines}) == 1
+    assert len({glyphs.width(line[0][0]) for line in lines}) == 1
+    assert style.unicode or all(part.isascii() for line in lines for part, _ in line)
 
 
 def test_the_column_that_is_sorted_by_is_there_on_a_narrow_screen() -> None:

@@ -123,9 +123,9 @@ def width(text: str) -> int:
     return len(text) if text.isascii() else sum(map(_width, text))
 
 
-def plain(text: str) -> str:
-    """What a terminal may be given of a text that somebody else wrote: no control characters."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+def plain(text: str, style: Style) -> str:
+    """What the terminal can show of a text that somebody else wrote: no control characters, among others."""
+    return "".join(each if each.isprintable() and (style.unicode or each.isascii()) else "?" for each in text)
 
 
 def clip(text: str, cells: int, style: Style) -> str:

@@ -94,12 +94,12 @@ class Watched:
             secs = now["timestamp"] - then["timestamp"]
             self.rates = per_second(counters(flattened(then)), counters(flattened(now)), secs)
 
-    def rows(self) -> list[tuple[str, str, str]]:
+    def rows(self, style: Style) -> list[tuple[str, str, str]]:
         """Field, value and rate."""
         if self.answer is None:
             return []
         fields = flattened(self.answer["statistics"])
-        return [(name, plain(str(value)), _rate(self.rates.get(name))) for name, value in fields.items()]
+        return [(name, plain(str(value), style), _rate(self.rates.get(name))) for name, value in fields.items()]
 
 
 def _rate(value: float | None) -> str:
@@ -145,7 +145,7 @@ def _live(shown: Screen, client: Client, name: str, interval: float) -> int:
             else:
                 problem = ""
                 watched.feed(answer)
-        rows, height = watched.rows(), max(shown.size.lines - 2, 1)
+        rows, height = watched.rows(shown.style), max(shown.size.lines - 2, 1)
         lowest = max(len(rows) - height, 0)
         offset = min(offset, lowest)
         where = f"{offset + 1}-{min(offset + height, len(rows))} of {len(rows)} fields; arrows scroll, q quits"

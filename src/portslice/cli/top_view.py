@@ -258,7 +258,7 @@ def _row(row: Row, columns: Sequence[_Shown], now: float, style: Style) -> Line:
         if shown.plot:
             drawn = glyphs.plot(cells(row.history[shown.plot], shown.width, _newest(row, now)), style)[0]
         else:
-            drawn = text(shown.source, row)
+            drawn = glyphs.plain(text(shown.source, row), style)
             if shown.bar:
                 drawn = f"{glyphs.bar(value, shown.bar, style)} {drawn:>{shown.width - shown.bar - 1}}"
             drawn = glyphs.fitted(drawn, shown.width, style, right=shown.source.unit != "text")
@@ -321,8 +321,8 @@ def _details(model: Model, controls: Controls, status: Status, size: Size, style
         return [[("The container has ended.", Look.BOLD)]]
     seen = row.overview
     lines: list[Line] = [
-        [(row.name, Look.BOLD), (f"  {row.id}", Look.DIM)],
-        _fact("command", glyphs.plain(str(seen.get("command", "")))),
+        [(glyphs.plain(row.name, style), Look.BOLD), (f"  {row.id}", Look.DIM)],
+        _fact("command", glyphs.plain(str(seen.get("command", "")), style)),
         _fact("age", age(max(seen["timestamp"] - seen["created"], 0)) if "created" in seen else glyphs.UNKNOWN),
     ]
     if block := seen.get("ephemeral_ports"):
