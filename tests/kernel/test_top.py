@@ -55,13 +55,13 @@ def test_the_table(busy: Node) -> None:
     """Who sends most is first, at its limit and red; the keys are shown."""
     with portslice(busy, "top", "--interval", "0.5") as shown:
         until(lambda: re.search(r"greedy +2\.\dM .*█.* 9\d% ", "\n".join(shown.lines())), "rate at the limit")
+        until(lambda: shown.colours("greedy") == {"red"}, "colour")
+        shown.line("4 containers  1 at a limit")
+        assert shown.colours("quiet-1") == {"default"}
         assert names(shown) == ["greedy", "other", "quiet-1", "quiet-2"]
-        assert "4 containers  1 at a limit" in shown.lines()[0]
         assert re.match(r"tx 2\.\dMB/s  rx [\d.]+KB/s  refused 0/s, 0 in all  sorted by tx ▼", shown.lines()[1])
         assert shown.lines()[2].split()[:3] == ["NAME", "▼", "TX/s"]
         assert "q quit" in shown.lines()[-1]
-        assert shown.colours("greedy") == {"red"}
-        assert shown.colours("quiet-1") == {"default"}
         shown.press("N")
         shown.line("sorted by name ▲")
         assert names(shown) == ["greedy", "other", "quiet-1", "quiet-2"]

@@ -127,7 +127,8 @@ class Screen:
         if self._resized:
             self._resized = False
             columns, lines = os.get_terminal_size(sys.stdout.fileno())
-            curses.resizeterm(max(lines, 1), max(columns, 1))
+            if lines > 0 and columns > 0:  # a serial line does not know its size
+                curses.resizeterm(lines, columns)
         pressed = []
         while (key := self._key()) is not None:
             if key == "\f":  # Ctrl-L: somebody else wrote on the terminal
