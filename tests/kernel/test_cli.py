@@ -23,7 +23,7 @@ pytestmark = pytest.mark.native
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-COMMANDS = ("agent", "run", "ps", "update", "stats", "drops", "kill", "doctor", "plan", "demo")
+COMMANDS = ("agent", "run", "ps", "update", "stats", "top", "drops", "kill", "doctor", "plan", "demo")
 
 
 @pytest.fixture

@@ -65,6 +65,14 @@ class Client:
         """Identity, ResourceStatistics and drops of a living container."""
         return _object(self._json("GET", _of(name, "statistics")))
 
+    def overview(self) -> list[dict[str, Any]]:
+        """All living containers at a glance (portslice.overview)."""
+        return list(self._json("GET", "/overview"))
+
+    def version(self) -> str:
+        """The agent's."""
+        return str(self._json("GET", "/version")["portslice_version"])
+
     def update(self, name: str, change: dict[str, Any]) -> dict[str, Any]:
         """Change a running container."""
         return _object(self._json("PATCH", _of(name), change))

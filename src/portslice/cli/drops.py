@@ -44,7 +44,7 @@ def main(options: argparse.Namespace) -> int:
     if not refused:
         print(f"No packet{f' of {options.name}' if options.name else ''} was refused.")
         return 0
-    rows = [(each["container"] or "(host)", each["reason"], each["packets"], *_last(each["last"])) for each in refused]
+    rows = [(each["container"] or "(host)", each["reason"], each["packets"], *last(each["last"])) for each in refused]
     print(table(("CONTAINER", "REFUSED", "PACKETS", "PROTOCOL", "LAST FROM", "TO", "AGO"), rows))
     print()
     for reason in sorted({each["reason"] for each in refused} & EXPLANATIONS.keys()):
@@ -52,8 +52,8 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def _last(packet: dict[str, Any]) -> tuple[str, str, str, str]:
-    """Protocol, source, destination and age; what is no IP packet has only the last."""
+def last(packet: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Of the last refused packet: protocol, source, destination and age; what is no IP packet has only the last."""
     protocol = _PROTOCOLS.get(packet["protocol"], str(packet["protocol"]))
     if not packet["protocol"]:
         return "-", "-", "-", age(packet["age_secs"])

@@ -25,6 +25,7 @@ _COMMANDS = {
     "ps": "list containers",
     "update": "change a running container's ports and limits",
     "stats": "show a container's statistics",
+    "top": "watch all containers: rates, limits, queues, refused packets",
     "drops": "show which packets were refused, and why",
     "kill": "end containers",
     "doctor": "check what the host needs, and say how to mend it",
@@ -32,12 +33,14 @@ _COMMANDS = {
     "demo": "show the main job on real traffic, on a host built from namespaces",
 }
 _WITH_AGENT_FLAGS = ("doctor", "plan")
+_WITHOUT_AGENT = (*_WITH_AGENT_FLAGS, "demo")
 _EPILOG = """\
 examples:
   portslice agent --isolation=network/port_mapping --resources='ports:[31000-32000];ephemeral_ports:[32768-57344]'
   portslice run --name web --ports 2 -- sh -c 'exec python3 -m http.server $PORT0'
   portslice ps
   portslice stats web --json
+  portslice top
 
 exit status: 0, 1 if something failed, 2 if the command line is wrong; `run` has its command's.
 
@@ -110,7 +113,7 @@ class _Command(_Parser):
         if name == "agent":
             self.error("what belongs to the agent stands behind the word: see portslice agent --help")
         module = importlib.import_module(f"portslice.cli.{name}")
-        _add_common(self, default=argparse.SUPPRESS, socket=name not in _WITH_AGENT_FLAGS)
+        _add_common(self, default=argparse.SUPPRESS, socket=name not in _WITHOUT_AGENT)
         module.configure(self)
         self.set_defaults(command=module.main, parser=self)
         return super().parse_known_args(args, namespace)

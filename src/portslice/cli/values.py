@@ -18,6 +18,17 @@ def cpus(text: str) -> float:
     return value
 
 
+def interval(text: str) -> float:
+    """Seconds from one reading to the next."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"'{text}' is no interval: write seconds, from 0.1 to 3600")
+    return value
+
+
 def bytes_(text: str) -> int:
     """An amount with its unit."""
     try:
