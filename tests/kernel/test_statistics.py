@@ -1,7 +1,6 @@
 """What the endpoints say, against what the kernel says by other ways: `ip -s`, `tc -s`, the cgroups' files, /proc."""
 
 import gzip
-import http.client
 import json
 import os
 import re
@@ -10,13 +9,13 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from portslice.demo.node import Node, node
 from portslice.demo.testbed import HOST_ADDRESS, NIC, WORLD_ADDRESS, testbed
-from portslice.network import namespaces
+from tests.kernel.asking import ask
 from tests.kernel.conftest import HAS_FQ_CODEL
 from tests.kernel.waiting import until
 
@@ -58,29 +57,6 @@ def shared_node() -> Iterator[Node]:
     """An agent with all that the documentation's example of /monitor/statistics shows."""
     with testbed() as bed, node(bed, f"--egress_rate_limit_per_container={LIMIT}B", "--cgroups_enable_cfs") as agent:
         yield agent
-
-
-class Answer(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
-
-
-def ask(agent: Node, path: str, method: str = "GET", **headers: str) -> Answer:
-    """One request over TCP, as a host process makes it."""
-    with namespaces.entered(agent.bed.host):
-        connection = http.client.HTTPConnection("127.0.0.1", 5051, timeout=60)
-        connection.connect()
-    try:
-        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-        response = connection.getresponse()
-        return Answer(response.status, dict(response.getheaders()), response.read())
-    finally:
-        connection.close()
 
 
 def await_ready(container: dict[str, Any]) -> None:
