@@ -6,32 +6,52 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.log import server_logger
 
 from portslice.agent.service import Agent
 from portslice.errors import PortsliceError
+from portslice.http import machine
 from portslice.http.control import Control, errors_as_json
+from portslice.http.help import Help
+from portslice.http.metrics import Metrics
 from portslice.http.monitor import Monitor
+from portslice.http.routing import Endpoints, Firewall, Handler, is_own, plain_errors, serve
+from portslice.http.state import AgentState
+from portslice.http.toggle import LoggingToggle
 
 log = logging.getLogger(__name__)
 
 _SHUTDOWN_SECS = 1.0
 
 
+class _NoHttp(logging.Filter):
+    """What a client sends that is no HTTP is answered, and no error of ours to be logged."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+server_logger.addFilter(_NoHttp())
+
+
 @web.middleware
-async def _plain_errors(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Mesos' bodies for what aiohttp's router answers."""
-    try:
-        return await handler(request)
-    except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
-        error.text = f"{error.status} {error.reason}."
-        raise
+async def _logged(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """For the log of who looks for a fault."""
+    log.debug("HTTP %s for %s from %s", request.method, request.rel_url.raw_path, request.remote or "the Unix socket")
+    return await handler(request)
+
+
+async def _as_libprocess(_request: web.Request, response: web.StreamResponse) -> None:
+    """No header that Mesos would not send: nobody is told what serves, and an empty body has no type."""
+    response.headers.pop("Server", None)
+    if response.headers.get("Content-Length") == "0" and response.content_type == "application/octet-stream":
+        response.headers.pop("Content-Type", None)
 
 
 @asynccontextmanager
@@ -40,9 +60,12 @@ async def serving(agent: Agent) -> AsyncIterator[None]:
 
     :raises PortsliceError: an address is taken or may not be used.
     """
-    tcp = await _listen(_application(Monitor(agent).routes()), _bind_tcp(agent.flags.ip, agent.flags.port))
+    firewall = Firewall(agent.flags.firewall_rules)
+    listener = _bind_tcp(agent.flags.ip, agent.flags.port)
+    agent.port = listener.getsockname()[1]
+    tcp = await _listen(_application(_reading(agent), firewall), listener)
     try:
-        routes = Control(agent).routes() + Monitor(agent).routes()
+        routes = [*Control(agent).routes(), *_reading(agent)]
         unix = await _listen(_application(routes), _bind_unix(agent.flags.socket_path, agent.flags.socket_group))
         try:
             yield
@@ -69,9 +92,27 @@ async def run(agent: Agent) -> None:
             log.info("Stopping; %s containers go on", len(agent.containerizer.living()))
 
 
-def _application(routes: Iterable[web.RouteDef]) -> web.Application:
-    application = web.Application(middlewares=[_plain_errors, errors_as_json])
-    application.add_routes(routes)
+def _reading(agent: Agent) -> list[web.RouteDef]:
+    """What both listeners serve."""
+    return [
+        *Monitor(agent).routes(),
+        *AgentState(agent).routes(),
+        *Metrics(agent).routes(),
+        *machine.routes(),
+        *LoggingToggle(agent).routes(),
+    ]
+
+
+def _application(routes: list[web.RouteDef], firewall: Firewall | None = None) -> web.Application:
+    application = web.Application(middlewares=[_logged, plain_errors, errors_as_json])
+    application.add_routes(route for route in routes if is_own(route))
+    endpoints = Endpoints()
+    endpoints.add(route for route in routes if not is_own(route))
+    endpoints.add(Help(endpoints).routes())
+    if firewall is not None:
+        firewall.apply(endpoints)
+    serve(application, endpoints)
+    application.on_response_prepare.append(_as_libprocess)
     return application
 
 
