@@ -29,17 +29,19 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
-def connection(agent: Node) -> http.client.HTTPConnection:
+def connection(agent: Node, port: int = PORT) -> http.client.HTTPConnection:
     """A connection for any number of requests."""
     with namespaces.entered(agent.bed.host):
-        opened = http.client.HTTPConnection("127.0.0.1", PORT, timeout=_PATIENCE_SECS)
+        opened = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE_SECS)
         opened.connect()
     return opened
 
 
-def ask(agent: Node, path: str, method: str = "GET", body: bytes | str | None = None, **headers: str) -> Answer:
+def ask(
+    agent: Node, path: str, method: str = "GET", body: bytes | str | None = None, *, port: int = PORT, **headers: str
+) -> Answer:
     """One request. `_` in the name of a header means `-`."""
-    with closing(connection(agent)) as opened:
+    with closing(connection(agent, port)) as opened:
         return ask_over(opened, path, method, body, **headers)
 
 

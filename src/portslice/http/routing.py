@@ -159,6 +159,7 @@ class _Resource(web.PlainResource):
         endpoint = self._endpoints.find(path)
         if endpoint is None or path.startswith(_OWN):
             return None, set()
+        request["endpoint"] = endpoint.path  # for who decides by path, whatever name was used
         if (handler := endpoint.handler(request.method)) is None:
             return None, set(endpoint.handlers)
         return self._matched(request.method, handler), set()

@@ -47,11 +47,14 @@ async def _logged(request: web.Request, handler: Handler) -> web.StreamResponse:
     return await handler(request)
 
 
-async def _as_libprocess(_request: web.Request, response: web.StreamResponse) -> None:
-    """No header that Mesos would not send: nobody is told what serves, and an empty body has no type."""
+async def _as_libprocess(request: web.Request, response: web.StreamResponse) -> None:
+    """No header that Mesos would not send: nobody is told what serves, and an empty body has no type but a length."""
     response.headers.pop("Server", None)
-    if response.headers.get("Content-Length") == "0" and response.content_type == "application/octet-stream":
-        response.headers.pop("Content-Type", None)
+    if isinstance(response, web.Response) and not response.body and response.status != 304:
+        if request.method == "HEAD":
+            response.headers["Content-Length"] = "0"
+        if response.content_type == "application/octet-stream":
+            response.headers.pop("Content-Type", None)
 
 
 @asynccontextmanager
