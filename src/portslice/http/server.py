@@ -68,8 +68,7 @@ async def serving(agent: Agent) -> AsyncIterator[None]:
     agent.port = listener.getsockname()[1]
     tcp = await _listen(_application(_reading(agent), firewall), listener)
     try:
-        routes = [*Control(agent).routes(), *_reading(agent)]
-        unix = await _listen(_application(routes), _bind_unix(agent.flags.socket_path, agent.flags.socket_group))
+        unix = await _listen(_application(routes(agent)), _bind_unix(agent.flags.socket_path, agent.flags.socket_group))
         try:
             yield
         finally:
@@ -95,6 +94,11 @@ async def run(agent: Agent) -> None:
             log.info("Stopping; %s containers go on", len(agent.containerizer.living()))
 
 
+def routes(agent: Agent) -> list[web.RouteDef]:
+    """All that is served, on the Unix socket."""
+    return [*Control(agent).routes(), *_reading(agent)]
+
+
 def _reading(agent: Agent) -> list[web.RouteDef]:
     """What both listeners serve."""
     return [
@@ -106,11 +110,11 @@ def _reading(agent: Agent) -> list[web.RouteDef]:
     ]
 
 
-def _application(routes: list[web.RouteDef], firewall: Firewall | None = None) -> web.Application:
+def _application(served: list[web.RouteDef], firewall: Firewall | None = None) -> web.Application:
     application = web.Application(middlewares=[_logged, plain_errors, errors_as_json])
-    application.add_routes(route for route in routes if is_own(route))
+    application.add_routes(route for route in served if is_own(route))
     endpoints = Endpoints()
-    endpoints.add(route for route in routes if not is_own(route))
+    endpoints.add(route for route in served if not is_own(route))
     endpoints.add(Help(endpoints).routes())
     if firewall is not None:
         firewall.apply(endpoints)
