@@ -6,6 +6,7 @@ executor without one, all are of a framework whose id is empty. What has ended i
 as the agent remembers it.
 """
 
+import asyncio
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -40,7 +41,8 @@ class AgentState:
 
     async def state(self, request: web.Request) -> web.Response:
         """The agent, its resources, attributes and flags, and its containers as executors of one framework."""
-        return json_response(request, self.value(), in_order=True)
+        value = await asyncio.to_thread(self.value)  # with a thousand containers it takes a while
+        return json_response(request, value, in_order=True)
 
     def value(self) -> dict[str, Any]:
         """What /state shows, as JSON."""
@@ -76,6 +78,8 @@ class AgentState:
         }
 
     def _framework(self, containers: list[Container]) -> dict[str, Any]:
+        network_infos = self._network_infos()
+        executors = [(each.state is State.EXITED, self._executor(each, network_infos)) for each in containers]
         return {
             "id": FRAMEWORK_ID,
             "name": FRAMEWORK_NAME,
@@ -84,12 +88,23 @@ class AgentState:
             "checkpoint": True,
             "hostname": self._agent.hostname,
             "role": _ROLE,
-            "executors": [self._executor(each) for each in containers if each.state is not State.EXITED],
-            "completed_executors": [self._executor(each) for each in containers if each.state is State.EXITED],
+            "executors": [executor for ended, executor in executors if not ended],
+            "completed_executors": [executor for ended, executor in executors if ended],
         }
 
-    def _executor(self, container: Container) -> dict[str, Any]:
-        task = self._task(container)
+    def _executor(self, container: Container, network_infos: list[Any]) -> dict[str, Any]:
+        resources = _used([container])
+        task = {
+            "id": container.name,
+            "name": container.name,
+            "framework_id": FRAMEWORK_ID,
+            "executor_id": "",  # of a command task
+            "slave_id": self._agent.id,
+            "state": container.task_state,
+            "resources": resources,
+            "role": _ROLE,
+            "statuses": list(_statuses(container, network_infos)),
+        }
         staging, ended = container.state is State.PREPARING, container.state is State.EXITED
         return {
             "id": container.name,
@@ -97,41 +112,20 @@ class AgentState:
             "source": container.name,
             "container": container.id,
             "directory": str(container.sandbox),
-            "resources": _used([container]),
+            "resources": resources,
             "role": _ROLE,
             "tasks": [] if staging or ended else [task],
             "queued_tasks": [task] if staging else [],
             "completed_tasks": [task] if ended else [],
         }
 
-    def _task(self, container: Container) -> dict[str, Any]:
-        return {
-            "id": container.name,
-            "name": container.name,
-            "framework_id": FRAMEWORK_ID,
-            "executor_id": "",  # of a command task
-            "slave_id": self._agent.id,
-            "state": container.task_state,
-            "resources": _used([container]),
-            "role": _ROLE,
-            "statuses": list(self._statuses(container)),
-        }
-
-    def _statuses(self, container: Container) -> Iterator[dict[str, Any]]:
-        addresses = [
-            {"protocol": f"IPv{ip_address(each).version}", "ip_address": each} for each in self._addresses(container)
+    def _network_infos(self) -> list[dict[str, Any]]:
+        """Of every container: they have the host's addresses."""
+        isolator = self._agent.port_mapping
+        addresses = isolator.addresses.shared if isolator is not None else [ip_address(self._address())]
+        return [
+            {"ip_addresses": [{"protocol": f"IPv{each.version}", "ip_address": str(each)} for each in addresses]},
         ]
-        status = {"container_id": {"value": container.id}, "network_infos": [{"ip_addresses": addresses}]}
-        if container.state is not State.PREPARING:
-            yield {"state": "TASK_RUNNING", "timestamp": container.created, "container_status": status}
-        if container.state is State.EXITED:
-            yield {"state": container.task_state, "timestamp": container.finished, "container_status": status}
-
-    def _addresses(self, container: Container) -> list[str]:
-        """Those of the container, which are the host's."""
-        if container.network is not None and self._agent.port_mapping is not None:
-            return [str(each) for each in self._agent.port_mapping.addresses.shared]
-        return [self._address()]
 
     def _address(self) -> str:
         """Where the agent is reached: what --ip says, or where the host's packets come from."""
@@ -144,6 +138,14 @@ class AgentState:
 
 
 _VERSION = ("version", "git_sha", "git_tag", "build_date", "build_time", "build_user")
+
+
+def _statuses(container: Container, network_infos: list[Any]) -> Iterator[dict[str, Any]]:
+    status = {"container_id": {"value": container.id}, "network_infos": network_infos}
+    if container.state is not State.PREPARING:
+        yield {"state": "TASK_RUNNING", "timestamp": container.created, "container_status": status}
+    if container.state is State.EXITED:
+        yield {"state": container.task_state, "timestamp": container.finished, "container_status": status}
 
 
 def _summed(resources: Iterable[Resource]) -> dict[str, float | str]:
