@@ -447,5 +447,14 @@ def test_the_firewall_closes_an_endpoint_under_all_its_names(bed: Testbed) -> No
         assert json.loads(over_socket(agent, "/state"))["id"] == socket_state["id"], "an agent is who it was"
 
 
+def test_rules_that_would_not_be_heeded_are_refused_at_start(agent: Node) -> None:
+    refused = agent.agent('--firewall_rules={"disabled_endpoints":{"path":["/state"]}}')
+    assert (refused.returncode, refused.stderr.splitlines()[-1]) == (
+        1,
+        "EXIT with status 1: Failed to load the rules of --firewall_rules: expecting "
+        '{"disabled_endpoints": {"paths": ["/path", …]}}, and every path to begin with \'/\'',
+    )
+
+
 def metrics_at(agent: Node, port: int) -> dict[str, float]:
     return dict(ask(agent, "/metrics/snapshot", port=port).json)

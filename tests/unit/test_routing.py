@@ -7,9 +7,10 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from portslice.agent.firewall import disabled_endpoints
 from portslice.errors import PortsliceError
 from portslice.http.monitor import _takes_gzip
-from portslice.http.routing import Endpoints, Firewall
+from portslice.http.routing import Endpoints
 
 
 async def nothing(_request: web.Request) -> web.Response:
@@ -85,12 +86,13 @@ def test_processes() -> None:
 
 def test_methods() -> None:
     endpoints = Endpoints()
-    endpoints.add([web.get("/a", nothing), web.post("/b", nothing), web.route("*", "/c", nothing)])
+    stream = web.get("/d", nothing, allow_head=False)
+    endpoints.add([web.get("/a", nothing), web.post("/b", nothing), web.route("*", "/c", nothing), stream])
     answered = {
         endpoint.path: [method for method in ("GET", "HEAD", "POST", "DELETE") if endpoint.handler(method)]
         for endpoint in endpoints
     }
-    assert answered == {"/a": ["GET", "HEAD"], "/b": ["POST"], "/c": ["GET", "HEAD", "POST", "DELETE"]}
+    assert answered == {"/a": ["GET", "HEAD"], "/b": ["POST"], "/c": ["GET", "HEAD", "POST", "DELETE"], "/d": ["GET"]}
 
 
 def test_an_endpoint_is_served_once() -> None:
@@ -111,14 +113,14 @@ def test_an_endpoint_is_served_once() -> None:
 )
 def test_the_firewall_disables_an_endpoint_by_any_of_its_names(path: str, disabled: str | None) -> None:
     endpoints = table(*PATHS)
-    Firewall({"disabled_endpoints": {"paths": [path]}}).apply(endpoints)
+    endpoints.disable(path)
     changed = [endpoint.path for endpoint in endpoints if endpoint.handlers != {"*": nothing}]
     assert changed == ([disabled] if disabled else [])
 
 
 @pytest.mark.parametrize("rules", [None, {}, {"disabled_endpoints": {}}, {"disabled_endpoints": {"paths": []}}])
 def test_no_rules(rules: dict[str, Any] | None) -> None:
-    assert Firewall(rules).paths == ()
+    assert disabled_endpoints(rules) == ()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_no_rules(rules: dict[str, Any] | None) -> None:
 )
 def test_rules_of_another_form_are_refused(rules: dict[str, Any]) -> None:
     with pytest.raises(PortsliceError, match="Failed to load the rules of --firewall_rules"):
-        Firewall(rules)
+        disabled_endpoints(rules)
 
 
 @pytest.mark.parametrize(

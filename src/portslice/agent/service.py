@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from portslice.agent import identity, mounts, offer, startup
+from portslice.agent import firewall, identity, mounts, offer, startup
 from portslice.agent.flags import NOT_YET, AgentFlags
 from portslice.agent.verbosity import Verbosity
 from portslice.containers import descriptors
@@ -84,6 +84,7 @@ class Agent:
                 f"Unknown option for 'recover' flag {self.flags.recover}. Please run the agent with '--help' to see "
                 "the valid options"
             )
+        self.disabled_endpoints = firewall.disabled_endpoints(self.flags.firewall_rules)
 
     def _make_directories(self) -> None:
         for directory, mode in ((self.flags.work_dir, 0o711), (self.flags.runtime_dir, 0o711)):

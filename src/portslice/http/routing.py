@@ -22,12 +22,10 @@ as it was sent, so that other names of the endpoint stay open.
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any, cast
+from typing import cast
 from urllib.parse import unquote
 
 from aiohttp import web
-
-from portslice.errors import PortsliceError
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +55,8 @@ class Endpoint:
         return self.segments[0] if self.segments and self.segments[0] in PROCESSES else DELEGATE
 
     def handler(self, method: str) -> Handler | None:
-        """What answers this method. HEAD is a GET whose body is not sent."""
-        named = self.handlers.get(method) or (self.handlers.get("GET") if method == "HEAD" else None)
-        return named or self.handlers.get(ANY)
+        """What answers this method."""
+        return self.handlers.get(method) or self.handlers.get(ANY)
 
 
 class Endpoints:
@@ -76,6 +73,8 @@ class Endpoints:
             if route.method in endpoint.handlers:
                 raise ValueError(f"{route.method} {route.path} is there twice")
             endpoint.handlers[route.method] = cast(Handler, route.handler)
+            if route.method == "GET" and route.kwargs.get("allow_head", True):
+                endpoint.handlers["HEAD"] = endpoint.handlers["GET"]
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(sorted(self._by_segments.values(), key=lambda endpoint: endpoint.segments))
@@ -96,6 +95,13 @@ class Endpoints:
         segments = _segments(path)
         return None if segments is None else self._named(segments)
 
+    def disable(self, path: str) -> None:
+        """Answer 403 instead, under all names of the endpoint of this name."""
+        if (endpoint := self.named(path)) is None:
+            log.warning("--firewall_rules disables '%s', which is no endpoint", path)
+        else:
+            endpoint.handlers = {ANY: _disabled}
+
     def _named(self, segments: Segments) -> Endpoint | None:
         without = (*segments[:-1], *(last.removesuffix(".json") for last in segments[-1:]))
         return self._by_segments.get(segments) or self._by_segments.get(without)
@@ -110,39 +116,6 @@ def _segments(path: str) -> Segments | None:
         return segments
     below = segments[1:]
     return below if below and below[0] not in PROCESSES else None
-
-
-class Firewall:
-    """--firewall_rules: {"disabled_endpoints": {"paths": ["/files/browse", …]}}."""
-
-    def __init__(self, rules: dict[str, Any] | None) -> None:
-        """:raises PortsliceError: they have another form."""
-        disabled = _only(rules or {}, "disabled_endpoints", {})
-        paths = _only(disabled, "paths", [])
-        if not isinstance(paths, list) or not all(isinstance(path, str) and path.startswith("/") for path in paths):
-            raise PortsliceError(_FORM)
-        self.paths = tuple(paths)
-
-    def apply(self, endpoints: Endpoints) -> None:
-        """Disable the endpoints."""
-        for path in self.paths:
-            if (endpoint := endpoints.named(path)) is None:
-                log.warning("--firewall_rules disables '%s', which is no endpoint", path)
-            else:
-                endpoint.handlers = {ANY: _disabled}
-
-
-_FORM = (
-    "Failed to load the rules of --firewall_rules: expecting "
-    '{"disabled_endpoints": {"paths": ["/path", …]}}, and every path to begin with \'/\''
-)
-
-
-def _only(rules: Any, name: str, default: Any) -> Any:
-    """The one member that rules have: what else they say would not be heeded."""
-    if not isinstance(rules, dict) or rules.keys() - {name}:
-        raise PortsliceError(_FORM)
-    return rules.get(name, default)
 
 
 class _Resource(web.PlainResource):

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from portslice.http.control import Control, errors_as_json
 from portslice.http.help import Help
 from portslice.http.metrics import Metrics
 from portslice.http.monitor import Monitor
-from portslice.http.routing import Endpoints, Firewall, Handler, is_own, plain_errors, serve
+from portslice.http.routing import Endpoints, Handler, is_own, plain_errors, serve
 from portslice.http.state import AgentState
 from portslice.http.toggle import LoggingToggle
 
@@ -63,10 +63,9 @@ async def serving(agent: Agent) -> AsyncIterator[None]:
 
     :raises PortsliceError: an address is taken or may not be used.
     """
-    firewall = Firewall(agent.flags.firewall_rules)
     listener = _bind_tcp(agent.flags.ip, agent.flags.port)
     agent.port = listener.getsockname()[1]
-    tcp = await _listen(_application(_reading(agent), firewall), listener)
+    tcp = await _listen(_application(_reading(agent), agent.disabled_endpoints), listener)
     try:
         unix = await _listen(_application(routes(agent)), _bind_unix(agent.flags.socket_path, agent.flags.socket_group))
         try:
@@ -110,14 +109,14 @@ def _reading(agent: Agent) -> list[web.RouteDef]:
     ]
 
 
-def _application(served: list[web.RouteDef], firewall: Firewall | None = None) -> web.Application:
+def _application(served: list[web.RouteDef], disabled: Iterable[str] = ()) -> web.Application:
     application = web.Application(middlewares=[_logged, plain_errors, errors_as_json])
     application.add_routes(route for route in served if is_own(route))
     endpoints = Endpoints()
     endpoints.add(route for route in served if not is_own(route))
     endpoints.add(Help(endpoints).routes())
-    if firewall is not None:
-        firewall.apply(endpoints)
+    for path in disabled:
+        endpoints.disable(path)
     serve(application, endpoints)
     application.on_response_prepare.append(_as_libprocess)
     return application
