@@ -130,7 +130,7 @@ class _Resource(web.PlainResource):
         if not path.startswith("/"):
             return self._matched(ANY, _bad_path), set()
         endpoint = self._endpoints.find(path)
-        if endpoint is None or path.startswith(_OWN):
+        if endpoint is None:
             return None, set()
         request["endpoint"] = endpoint.path  # for who decides by path, whatever name was used
         if (handler := endpoint.handler(request.method)) is None:
@@ -141,12 +141,9 @@ class _Resource(web.PlainResource):
         return web.UrlMappingMatchInfo({}, web.ResourceRoute(method, handler, self))
 
 
-_OWN = "/portslice/"
-
-
 def is_own(route: web.RouteDef) -> bool:
     """Whether aiohttp's routing is to look after it."""
-    return "{" in route.path or route.path.startswith(_OWN)
+    return "{" in route.path or route.path.startswith("/portslice/")
 
 
 def serve(application: web.Application, endpoints: Endpoints) -> None:

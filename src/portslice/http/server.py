@@ -88,7 +88,7 @@ async def run(agent: Agent) -> None:
             await agent.kill_all()
             return
         async with serving(agent):
-            log.info("Agent is ready on port %s and '%s'", agent.flags.port, agent.flags.socket_path)
+            log.info("Agent is ready on port %s and '%s'", agent.port, agent.flags.socket_path)
             await stop.wait()
             log.info("Stopping; %s containers go on", len(agent.containerizer.living()))
 
