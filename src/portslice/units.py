@@ -77,7 +77,7 @@ class Duration:
         Raises ParseError with the texts of Mesos.
         """
         number, unit = _split_at(r"[0-9.]*", text)
-        if not unit or not number:
+        if not unit:
             raise ParseError(f"Invalid duration '{text}'")
         if not re.fullmatch(r"[0-9]+\.?[0-9]*|\.[0-9]+", number):
             raise ParseError(f"Failed to convert '{number}' to number")

@@ -1,7 +1,5 @@
 """What the endpoints say, against what the kernel says by other ways: `ip -s`, `tc -s`, the cgroups' files, /proc."""
 
-import gzip
-import http.client
 import json
 import os
 import re
@@ -10,13 +8,13 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from portslice.demo.node import Node, node
 from portslice.demo.testbed import HOST_ADDRESS, NIC, WORLD_ADDRESS, testbed
-from portslice.network import namespaces
+from tests.kernel.asking import ask
 from tests.kernel.conftest import HAS_FQ_CODEL
 from tests.kernel.waiting import until
 
@@ -58,29 +56,6 @@ def shared_node() -> Iterator[Node]:
     """An agent with all that the documentation's example of /monitor/statistics shows."""
     with testbed() as bed, node(bed, f"--egress_rate_limit_per_container={LIMIT}B", "--cgroups_enable_cfs") as agent:
         yield agent
-
-
-class Answer(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
-
-
-def ask(agent: Node, path: str, method: str = "GET", **headers: str) -> Answer:
-    """One request over TCP, as a host process makes it."""
-    with namespaces.entered(agent.bed.host):
-        connection = http.client.HTTPConnection("127.0.0.1", 5051, timeout=60)
-        connection.connect()
-    try:
-        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-        response = connection.getresponse()
-        return Answer(response.status, dict(response.getheaders()), response.read())
-    finally:
-        connection.close()
 
 
 def await_ready(container: dict[str, Any]) -> None:
@@ -341,95 +316,3 @@ def test_an_isolator_that_fails_costs_only_its_own_fields(agent: Node) -> None:
     assert rest.keys() == {name for name in whole if not name.startswith("net_")}
     skipped = f"Skipping resource statistic for container {container['id']} because: .*No such device"
     assert re.search(skipped, agent.log)
-
-
-# The endpoints
-
-
-def test_statistics_under_all_their_names(agent: Node) -> None:
-    agent.launch("web")
-    for prefix in ("", "/slave(1)", "/slave%281%29"):
-        for path in ("/monitor/statistics", "/monitor/statistics/", "/monitor/statistics.json", "/containers"):
-            answer = ask(agent, prefix + path)
-            assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json"), prefix + path
-            (element,) = json.loads(answer.body)
-            assert element["executor_id"] == "web"
-
-
-def test_jsonp(agent: Node) -> None:
-    answer = ask(agent, "/monitor/statistics?jsonp=cb")
-    assert (answer.status, answer.headers["Content-Type"].partition(";")[0]) == (200, "text/javascript")
-    assert answer.text == "cb([])"
-
-
-def test_gzip_where_asked_for_and_worth_it(agent: Node) -> None:
-    small = ask(agent, "/monitor/statistics", Accept_Encoding="gzip")
-    assert (small.headers.get("Content-Encoding"), small.text) == (None, "[]")
-    agent.launch("a")
-    agent.launch("b")
-    answer = ask(agent, "/monitor/statistics", Accept_Encoding="gzip")
-    assert answer.headers["Content-Encoding"] == "gzip"
-    assert [each["executor_id"] for each in json.loads(gzip.decompress(answer.body))] == ["a", "b"]
-    assert "Content-Encoding" not in ask(agent, "/monitor/statistics").headers
-
-
-def test_flags_version_and_health(agent: Node) -> None:
-    flags = json.loads(ask(agent, "/slave(1)/flags").text)["flags"]
-    assert flags["resources"] == "ports:[31000-32000];ephemeral_ports:[32768-57344]"
-    assert flags["egress_rate_limit_per_container"] == "37500KB"
-    assert flags["cgroups_enable_cfs"] == "true"
-    assert "eth0_name" not in flags, "unset"
-    assert all(isinstance(value, str) for value in flags.values())
-    version = json.loads(ask(agent, "/version").text)
-    assert version["version"] == "1.11.0"
-    health = ask(agent, "/slave(1)/health")
-    assert (health.status, health.body) == (200, b"")
-
-
-def test_metrics_are_doubles_that_follow_the_containers(agent: Node) -> None:
-    text = ask(agent, "/metrics/snapshot").text
-    empty = json.loads(text)
-    assert text == json.dumps(empty, sort_keys=True, separators=(",", ":"))
-    assert {type(value) for value in empty.values()} == {float}
-    assert empty["slave/executors_running"] == 0
-    assert empty["port_mapping/ephemeral_blocks_total"] == empty["port_mapping/ephemeral_blocks_free"] == 24
-    # A port below every slice: refused, and counted.
-    program = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.bind(('', 2000))\n"
-    send = f"for _ in range(7): s.sendto(b'x', ('{WORLD_ADDRESS}', 9))\nprint('ready', flush=True)\n"
-    container = agent.launch("c", sys.executable, "-c", program + send + "import time\ntime.sleep(1000)")
-    await_ready(container)
-    metrics = json.loads(ask(agent, "/metrics/snapshot").text)
-    assert metrics["slave/executors_running"] == 1
-    assert metrics["port_mapping/ephemeral_blocks_free"] == 23
-    assert metrics["port_mapping/drops/foreign_port"] == 7
-    assert metrics["slave/uptime_secs"] > empty["slave/uptime_secs"]
-
-
-@pytest.mark.parametrize(
-    "path", ["/", "/no/such", "/monitor", "/slave(1)/monitor", "/slave(2)/monitor/statistics", "/files/browse?path=/"]
-)
-def test_unknown_paths(agent: Node, path: str) -> None:
-    answer = ask(agent, path)
-    assert (answer.status, answer.headers["Content-Type"], answer.text) == (
-        404,
-        "text/plain; charset=utf-8",
-        "404 Not Found.",
-    )
-
-
-def test_tcp_only_reads_and_shows_no_sandbox(agent: Node) -> None:
-    container = agent.launch("secretive", "sh", "-c", "echo ready confidential; sleep 1000")
-    await_ready(container)
-    base = "/portslice/v1/containers"
-    for path in (base, f"{base}/secretive", f"{base}/secretive/stdout", f"{base}/{container['id']}/stderr"):
-        answer = ask(agent, path)
-        assert answer.status == 403
-        assert "Unix socket" in answer.text
-        assert "confidential" not in answer.text
-    assert ask(agent, f"{base}/secretive/kill", "POST").status == 403
-    for method in ("POST", "PUT", "DELETE"):
-        assert ask(agent, base, method).status in (403, 405)
-        assert ask(agent, "/monitor/statistics", method).status == 405
-    for path in ("/monitor/statistics", "/containers", "/flags"):
-        assert "confidential" not in ask(agent, path).text
-    assert [each["name"] for each in agent.client.containers() if each["state"] == "running"] == ["secretive"]

@@ -114,7 +114,7 @@ UNITS = "supported units are 'ns', 'us', 'ms', 'secs', 'mins', 'hrs', 'days', an
     [
         ("100", "Invalid duration '100'"),
         ("", "Invalid duration ''"),
-        ("abc", "Invalid duration 'abc'"),
+        ("abc", "Failed to convert '' to number"),
         ("1.2.3secs", "Failed to convert '1.2.3' to number"),
         (".secs", "Failed to convert '.' to number"),
         ("5x", f"Unknown duration unit 'x'; {UNITS}"),

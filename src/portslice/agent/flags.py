@@ -220,6 +220,13 @@ class AgentFlags:
         parse=duration,
         help="Between two samples of the rates, e.g. 1secs: at least 20ms, and less than the window.",
     )
+    # The TCP port
+    firewall_rules: dict[str, Any] | None = flag(
+        None,
+        parse=json_object,
+        help="Endpoints that the TCP port does not serve, under any of their names: "
+        '`{"disabled_endpoints": {"paths": ["/state", …]}}`, or the path of a file with it.',
+    )
     # Logging, and Mesos' flags that change nothing here
     logging_level: str = flag("INFO", parse=text, help="`INFO`, `WARNING` or `ERROR`.")
     quiet: bool = flag(False, parse=boolean, help="Log nothing to standard error.")

@@ -14,13 +14,15 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from portslice.agent import mounts, startup
+from portslice.agent import firewall, identity, mounts, offer, startup
 from portslice.agent.flags import NOT_YET, AgentFlags
+from portslice.agent.verbosity import Verbosity
 from portslice.containers import descriptors
 from portslice.containers.container import Container, Request, State
 from portslice.containers.containerizer import Containerizer, Directories
@@ -37,11 +39,16 @@ class Agent:
     def __init__(self, flags: AgentFlags) -> None:
         self.flags = flags
         self.started = time.time()
+        self.port = flags.port
         self.hostname = flags.hostname or socket.gethostname()
+        self.ended: Counter[str] = Counter()  # containers by task state, since the agent's start
+        self.ending: set[str] = set()  # containers that are being killed
         self._ends: dict[str, asyncio.Future[Container]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lock: IO[str] | None = None
         self.recovery_secs = 0.0
+        self.recovery_errors = 0
+        self.verbosity = Verbosity()
 
     # Start-up
 
@@ -55,7 +62,9 @@ class Agent:
         descriptors.raise_limit()
         mounts.join_host((self.flags.work_dir, self.flags.runtime_dir, self.flags.socket_path, Path(__file__)))
         make_isolators = startup.isolators(self.flags)
+        self.offer = offer.of(self.flags)
         self._make_directories()
+        self.id = identity.of(self.flags.work_dir)
         isolators = make_isolators()
         self.port_mapping = startup.find_port_mapping(isolators)
         directories = Directories(self.flags.work_dir, self.flags.runtime_dir, (self.flags.socket_path,))
@@ -64,6 +73,7 @@ class Agent:
         began = time.monotonic()
         self.containerizer.recover()
         self.recovery_secs = time.monotonic() - began
+        self.recovery_errors = self.containerizer.destroy_errors
 
     def _check_flags(self) -> None:
         for name in NOT_YET:
@@ -74,6 +84,7 @@ class Agent:
                 f"Unknown option for 'recover' flag {self.flags.recover}. Please run the agent with '--help' to see "
                 "the valid options"
             )
+        self.disabled_endpoints = firewall.disabled_endpoints(self.flags.firewall_rules)
 
     def _make_directories(self) -> None:
         for directory, mode in ((self.flags.work_dir, 0o711), (self.flags.runtime_dir, 0o711)):
@@ -133,6 +144,8 @@ class Agent:
 
     async def kill(self, container: Container, number: signal.Signals) -> None:
         """Signal a container; a SIGTERM is followed by SIGKILL after the grace period."""
+        if number in (signal.SIGTERM, signal.SIGKILL) and container.id in self._ends:
+            self.ending.add(container.id)
         self.containerizer.signal(container, number)
         if number is signal.SIGTERM:
             self._start(self._insist(container))
@@ -167,6 +180,8 @@ class Agent:
                 os.close(descriptor)
         ended = await asyncio.to_thread(self.containerizer.reap, container.id)
         log.info("Container %s (%s) exited with status %s", ended.id, ended.name, ended.exit_status)
+        self.ended[ended.task_state] += 1
+        self.ending.discard(ended.id)
         self._ends.pop(container.id).set_result(ended)
 
     def _start(self, work: Coroutine[None, None, None]) -> None:

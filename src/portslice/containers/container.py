@@ -1,5 +1,6 @@
 """A container as the journal keeps it: what was asked for, what was given, how it ended."""
 
+import signal
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,7 @@ from portslice.ports import PortRange, PortSet
 from portslice.rates import Rate
 
 _SHOWN_COMMAND = 15
+_KILLED = frozenset(128 + number for number in (signal.SIGTERM, signal.SIGKILL))
 
 
 class State(StrEnum):
@@ -139,6 +141,20 @@ class Container:
         if len(text) > _SHOWN_COMMAND:
             text = text[: _SHOWN_COMMAND - 3] + "..."
         return f"Command Executor (Task: {self.name}) (Command: {form.format(text)})"
+
+    @property
+    def task_state(self) -> str:
+        """The state of a command task like this (Mesos' `TaskState`).
+
+        What ended by SIGTERM or SIGKILL counts as killed: these are the signals of a kill, and of the OOM killer.
+        """
+        if self.state is not State.EXITED:
+            return "TASK_RUNNING" if self.state is State.RUNNING else "TASK_STAGING"
+        if self.exit_status is None:
+            return "TASK_LOST"
+        if self.exit_status in _KILLED:
+            return "TASK_KILLED"
+        return "TASK_FAILED" if self.exit_status else "TASK_FINISHED"
 
     def changed(self, **changes: Any) -> Self:
         """A copy with other values."""

@@ -1,36 +1,50 @@
-"""What reads: /monitor/statistics, /containers, /flags, /version, /health, /metrics/snapshot, as Mesos serves them.
+"""/monitor/statistics, /containers, /flags, /version and /health as Mesos serves them, and /overview.
 
-Bodies are compact JSON with sorted keys; whole doubles keep their fraction (2.0), as stout prints them. Every path also
-stands below /slave(1), the agent's libprocess id, whose parentheses clients send both plain and percent-encoded.
+Bodies are compact JSON with sorted keys; whole doubles keep their fraction (2.0), as stout prints them.
 """
 
 import json
-import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 import portslice
 from portslice.agent.service import Agent
+from portslice.containers.container import Container
 from portslice.flags import as_strings
 from portslice.overview import overview
 
 MESOS_VERSION = "1.11.0"  # whose interface this is: clients choose what they ask for by it
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# Our own build; Mesos' members without a value here are empty.
+_BUILT = Path(portslice.__file__).stat().st_mtime
+VERSION = {
+    "build_date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(_BUILT)),
+    "build_time": _BUILT,
+    "build_user": "",
+    "git_sha": "",
+    "git_tag": "",
+    "portslice_version": portslice.__version__,
+    "version": MESOS_VERSION,
+}
+FRAMEWORK_ID = ""  # of containers that no framework has launched
 _GZIP_MIN = 1024
 
 
-def json_response(request: web.Request, value: Any) -> web.Response:
-    """`value` as JSON, or as JSONP if the request asks for it."""
-    text = json.dumps(value, separators=(",", ":"), sort_keys=True)
+def json_response(request: web.Request, value: Any, *, in_order: bool = False) -> web.Response:
+    """`value` as JSON, or as JSONP if the request asks for it.
+
+    :param in_order: keep the order of the members, instead of the alphabet's.
+    """
+    text = json.dumps(value, separators=(",", ":"), sort_keys=not in_order)
     callback = request.query.get("jsonp")
     if callback is not None:
-        response = web.Response(text=f"{callback}({text})", content_type="text/javascript")
+        response = web.Response(body=f"{callback}({text})".encode(), content_type="text/javascript")
     else:
         response = web.Response(body=text.encode(), content_type="application/json")
-    if len(text) >= _GZIP_MIN and "gzip" in request.headers.get("Accept-Encoding", ""):
+    if len(text) >= _GZIP_MIN and _takes_gzip(request.headers.get("Accept-Encoding", "")):
         response.enable_compression(web.ContentCoding.gzip)
     return response
 
@@ -42,76 +56,63 @@ class Monitor:
         self._agent = agent
 
     def routes(self) -> list[web.RouteDef]:
-        """All of them, under all their names."""
-        named: dict[str, Handler] = {
-            "/monitor/statistics": self.statistics,
-            "/containers": self.containers,
-            "/flags": self.flags,
-            "/health": self.health,
-        }
-        paths = {
-            f"{prefix}{path}{suffix}": handler
-            for path, handler in named.items()
-            for prefix in ("", "/slave(1)")
-            for suffix in ("", "/", ".json")
-        }
-        paths |= {"/version": self.version, "/metrics/snapshot": self.metrics, "/overview": self.overview}
-        # aiohttp takes braces, not parentheses, for patterns: paths are literal.
-        return [web.get(path, handler) for path, handler in paths.items()]
+        """All of them."""
+        return [
+            web.route("*", "/monitor/statistics", self.statistics),
+            web.route("*", "/containers", self.containers),
+            web.route("*", "/flags", self.flags),
+            web.route("*", "/health", self.health),
+            web.route("*", "/version", self.version),
+            web.get("/overview", self.overview),
+        ]
 
     async def statistics(self, request: web.Request) -> web.Response:
-        """A JSON array, one element a living container."""
+        """What the living containers use: an array, one element a container."""
         return json_response(request, [usage.monitor_json() for usage in await self._agent.snapshots.take()])
 
     async def containers(self, request: web.Request) -> web.Response:
-        """The same with container ids and status."""
-        return json_response(request, [usage.containers_json() for usage in await self._agent.snapshots.take()])
+        """What /monitor/statistics says, with container ids and status.
+
+        `container_id`, `framework_id`, or `executor_id` and `framework_id` in the query choose some of them.
+        """
+        chosen = _filter(request.query)
+        snapshot = await self._agent.snapshots.take()
+        return json_response(request, [usage.containers_json() for usage in snapshot if chosen(usage.container)])
 
     async def overview(self, request: web.Request) -> web.Response:
-        """Beyond Mesos: a JSON array, each container at a glance (portslice.overview)."""
+        """Each living container at a glance: an array of flat objects. Mesos has no such endpoint."""
         return json_response(request, [overview(usage) for usage in await self._agent.snapshots.take()])
 
     async def flags(self, request: web.Request) -> web.Response:
-        """Every flag that has a value, as text."""
+        """Every flag that has a value, by name, as text."""
         return json_response(request, {"flags": as_strings(self._agent.flags)})
 
     async def version(self, request: web.Request) -> web.Response:
         """The Mesos version whose interface is served, and ours beside it."""
-        return json_response(
-            request,
-            {
-                "build_date": "",
-                "build_time": 0.0,
-                "build_user": "",
-                "portslice_version": portslice.__version__,
-                "version": MESOS_VERSION,
-            },
-        )
+        return json_response(request, VERSION)
 
     async def health(self, _request: web.Request) -> web.Response:
         """200 while the agent answers."""
         return web.Response()
 
-    async def metrics(self, request: web.Request) -> web.Response:
-        """A flat object of doubles."""
-        agent = self._agent
-        living = agent.containerizer.living()
-        load = os.getloadavg()
-        pages, free = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_AVPHYS_PAGES")
-        values: dict[str, float] = {
-            "containerizer/mesos/container_destroy_errors": agent.containerizer.destroy_errors,
-            "slave/container_launch_errors": agent.containerizer.launch_errors,
-            "slave/executors_running": len(living),
-            "slave/recovery_time_secs": agent.recovery_secs,
-            "slave/registered": 0,
-            "slave/uptime_secs": time.time() - agent.started,
-            "system/cpus_total": os.cpu_count() or 1,
-            "system/load_1min": load[0],
-            "system/load_5min": load[1],
-            "system/load_15min": load[2],
-            "system/mem_free_bytes": free * os.sysconf("SC_PAGE_SIZE"),
-            "system/mem_total_bytes": pages * os.sysconf("SC_PAGE_SIZE"),
-        }
-        if agent.port_mapping is not None:
-            values |= agent.port_mapping.metrics(living)
-        return json_response(request, {name: float(value) for name, value in values.items()})
+
+def _filter(query: Mapping[str, str]) -> Callable[[Container], bool]:
+    """Which containers the query of /containers names; all without one. Containers here are of no framework."""
+    given = {name: query[name] for name in ("container_id", "executor_id", "framework_id") if name in query}
+    if given.keys() not in ({}.keys(), {"container_id"}, {"framework_id"}, {"executor_id", "framework_id"}):
+        raise web.HTTPBadRequest(
+            text="Supported query parameters are container_id only, framework_id only, or executor_id and framework_id "
+            "only"
+        )
+
+    def chosen(container: Container) -> bool:
+        own = {"container_id": container.id, "executor_id": container.name, "framework_id": FRAMEWORK_ID}
+        return given.items() <= own.items()
+
+    return chosen
+
+
+def _takes_gzip(header: str) -> bool:
+    """Whether an Accept-Encoding names gzip, and not with the weight 0, which refuses it."""
+    codings = (coding.replace(" ", "").lower().partition(";q=") for coding in header.split(","))
+    return any(name == "gzip" and (not weight or weight.strip("0.")) for name, _, weight in codings)

@@ -6,32 +6,55 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.log import server_logger
 
 from portslice.agent.service import Agent
 from portslice.errors import PortsliceError
+from portslice.http import machine
 from portslice.http.control import Control, errors_as_json
+from portslice.http.help import Help
+from portslice.http.metrics import Metrics
 from portslice.http.monitor import Monitor
+from portslice.http.routing import Endpoints, Handler, is_own, plain_errors, serve
+from portslice.http.state import AgentState
+from portslice.http.toggle import LoggingToggle
 
 log = logging.getLogger(__name__)
 
 _SHUTDOWN_SECS = 1.0
 
 
+class _NoHttp(logging.Filter):
+    """What a client sends that is no HTTP is answered, and no error of ours to be logged."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+server_logger.addFilter(_NoHttp())
+
+
 @web.middleware
-async def _plain_errors(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Mesos' bodies for what aiohttp's router answers."""
-    try:
-        return await handler(request)
-    except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as error:
-        error.text = f"{error.status} {error.reason}."
-        raise
+async def _logged(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """For the log of who looks for a fault."""
+    log.debug("HTTP %s for %s from %s", request.method, request.rel_url.raw_path, request.remote or "the Unix socket")
+    return await handler(request)
+
+
+async def _as_libprocess(request: web.Request, response: web.StreamResponse) -> None:
+    """No header that Mesos would not send: nobody is told what serves, and an empty body has no type but a length."""
+    response.headers.pop("Server", None)
+    if isinstance(response, web.Response) and not response.body and response.status != 304:
+        if request.method == "HEAD":
+            response.headers["Content-Length"] = "0"
+        if response.content_type == "application/octet-stream":
+            response.headers.pop("Content-Type", None)
 
 
 @asynccontextmanager
@@ -40,10 +63,11 @@ async def serving(agent: Agent) -> AsyncIterator[None]:
 
     :raises PortsliceError: an address is taken or may not be used.
     """
-    tcp = await _listen(_application(Monitor(agent).routes()), _bind_tcp(agent.flags.ip, agent.flags.port))
+    listener = _bind_tcp(agent.flags.ip, agent.flags.port)
+    agent.port = listener.getsockname()[1]
+    tcp = await _listen(_application(_reading(agent), agent.disabled_endpoints), listener)
     try:
-        routes = Control(agent).routes() + Monitor(agent).routes()
-        unix = await _listen(_application(routes), _bind_unix(agent.flags.socket_path, agent.flags.socket_group))
+        unix = await _listen(_application(routes(agent)), _bind_unix(agent.flags.socket_path, agent.flags.socket_group))
         try:
             yield
         finally:
@@ -64,14 +88,37 @@ async def run(agent: Agent) -> None:
             await agent.kill_all()
             return
         async with serving(agent):
-            log.info("Agent is ready on port %s and '%s'", agent.flags.port, agent.flags.socket_path)
+            log.info("Agent is ready on port %s and '%s'", agent.port, agent.flags.socket_path)
             await stop.wait()
             log.info("Stopping; %s containers go on", len(agent.containerizer.living()))
 
 
-def _application(routes: Iterable[web.RouteDef]) -> web.Application:
-    application = web.Application(middlewares=[_plain_errors, errors_as_json])
-    application.add_routes(routes)
+def routes(agent: Agent) -> list[web.RouteDef]:
+    """All that is served, on the Unix socket."""
+    return [*Control(agent).routes(), *_reading(agent)]
+
+
+def _reading(agent: Agent) -> list[web.RouteDef]:
+    """What both listeners serve."""
+    return [
+        *Monitor(agent).routes(),
+        *AgentState(agent).routes(),
+        *Metrics(agent).routes(),
+        *machine.routes(),
+        *LoggingToggle(agent).routes(),
+    ]
+
+
+def _application(served: list[web.RouteDef], disabled: Iterable[str] = ()) -> web.Application:
+    application = web.Application(middlewares=[_logged, plain_errors, errors_as_json])
+    application.add_routes(route for route in served if is_own(route))
+    endpoints = Endpoints()
+    endpoints.add(route for route in served if not is_own(route))
+    endpoints.add(Help(endpoints).routes())
+    for path in disabled:
+        endpoints.disable(path)
+    serve(application, endpoints)
+    application.on_response_prepare.append(_as_libprocess)
     return application
 
 
