@@ -16,6 +16,7 @@ from portslice.agent.service import Agent
 from portslice.errors import PortsliceError
 from portslice.http.control import Control, errors_as_json
 from portslice.http.monitor import Monitor
+from portslice.http.prometheus import Prometheus
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +41,10 @@ async def serving(agent: Agent) -> AsyncIterator[None]:
 
     :raises PortsliceError: an address is taken or may not be used.
     """
-    tcp = await _listen(_application(Monitor(agent).routes()), _bind_tcp(agent.flags.ip, agent.flags.port))
+    reading = Monitor(agent).routes() + Prometheus(agent).routes()
+    tcp = await _listen(_application(reading), _bind_tcp(agent.flags.ip, agent.flags.port))
     try:
-        routes = Control(agent).routes() + Monitor(agent).routes()
+        routes = Control(agent).routes() + reading
         unix = await _listen(_application(routes), _bind_unix(agent.flags.socket_path, agent.flags.socket_group))
         try:
             yield
