@@ -11,11 +11,13 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.exposition import ALLOWUTF8
 from prometheus_client.registry import Collector
 
 import portslice
@@ -45,6 +47,9 @@ class Prometheus:
     async def metrics(self, request: web.Request) -> web.Response:
         """Text format 0.0.4, or OpenMetrics where the request prefers it."""
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        if content_type.startswith("application/openmetrics-text"):
+            # Our names need no escaping, and to see that again of each of them takes two thirds of the library's time.
+            encode = partial(encode, escaping=ALLOWUTF8)  # type: ignore[call-arg]
         registry = CollectorRegistry()
         registry.register(self._process)
         registry.register(_View(self._agent, await self._agent.snapshots.take()))
