@@ -53,6 +53,7 @@ EVERYTHING: dict[str, Any] = {
         "sampling_interval_secs": 1.0,
     },
     "perf": {"timestamp": 1.5, "duration": 10.0, "cycles": 9, "task_clock": 2.5},
+    "psi": {"cpu": {"some": {"avg10": 0.5, "total_secs": 4.25}}},
     "blkio_statistics": {
         "throttling": [
             {"io_serviced": [{"op": "TOTAL", "value": 9}]},
@@ -113,6 +114,7 @@ def test_values_in_base_units() -> None:
         'portslice_container_snmp_tcp_total{container="web",counter="RetransSegs"} 11.0',
         'portslice_container_tcp_established_connections{container="web"} 11.0',
         'portslice_container_network_transmit_rate_bytes_per_second{container="web",quantile="1.0"} 3.0',
+        'portslice_container_pressure_stalled_seconds_total{container="web",kind="some",resource="cpu"} 4.25',
         'portslice_container_perf_sample_events{container="web",event="task_clock"} 2.5',
         'portslice_container_block_io_bytes_total{container="web",device="8:16",operation="write"} 512.0',
         'portslice_container_block_io_operations_total{container="web",device="8:16",operation="read"} 1.0',

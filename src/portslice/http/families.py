@@ -112,6 +112,15 @@ _MEMORY = (
         ("level",),
     ),
 )
+_PRESSURE = (
+    Family(
+        "pressure_stalled_seconds",
+        COUNTER,
+        "Time for which some of its tasks waited for a resource, or all at once (full).",
+        {"psi.total_secs": ()},
+        ("resource", "kind"),
+    ),
+)
 _DISK = (
     _one("disk_limit_bytes", GAUGE, "Disk space that it may use.", "disk_limit_bytes"),
     _one("disk_usage_bytes", GAUGE, "Disk space that its sandbox uses.", "disk_used_bytes"),
@@ -207,13 +216,13 @@ _SNMP = (
     ),
     _one("tcp_established_connections", GAUGE, "Established TCP connections.",
          "net_snmp_statistics.tcp_stats.CurrEstab"),
-)  # fmt: skip
+)
 _PERF = (
     Family("perf_sample_events", GAUGE, "What perf counted in its last sample.", {"perf.events": ()}, ("event",)),
     _one("perf_sample_duration_seconds", GAUGE, "How long that sample took.", "perf.duration"),
     _one("perf_sample_timestamp_seconds", GAUGE, "When that sample began, in Unix time.", "perf.timestamp"),
 )
-FAMILIES = (*_CPU, *_MEMORY, *_DISK, *_NETWORK, *_PORTS, *_TCP, *_QUEUES, *_SNMP, *_PERF)
+FAMILIES = (*_CPU, *_MEMORY, *_PRESSURE, *_DISK, *_NETWORK, *_PORTS, *_TCP, *_QUEUES, *_SNMP, *_PERF)
 _BY_FIELD = {
     field: (number, labels) for number, family in enumerate(FAMILIES) for field, labels in family.fields.items()
 }
@@ -222,7 +231,8 @@ NOT_SHOWN = {
     "timestamp": "Prometheus has a time of its own for each sample",
     "mem_anon_bytes": "mem_rss_bytes by another name",
     "mem_file_bytes": "mem_cache_bytes by another name",
-    "disk_statistics": "its sum is disk_used_bytes, and paths are labels without bounds",
+    "psi.avg10": "a rate of the seconds says it, of any stretch of time",
+    "disk_statistics": "the sandbox once more, which is all that there is here",
     "net_last_foreign_port": "a port's number is no measurement: see `portslice drops`",
     "net_traffic_control_statistics.ratebps": "always 0",
     "net_traffic_control_statistics.ratepps": "always 0",
@@ -310,6 +320,12 @@ def _perf(name: str, sample: Mapping[str, float]) -> Iterator[Leaf]:
             yield f"{name}.events", (field,), value
 
 
+def _pressure(name: str, resources: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Iterator[Leaf]:
+    for resource, kinds in resources.items():
+        for kind, stall in kinds.items():
+            yield from ((f"{name}.{field}", (resource, kind), value) for field, value in stall.items())
+
+
 def _block_io(name: str, groups: Mapping[str, Iterable[Mapping[str, Any]]]) -> Iterator[Leaf]:
     for group, entries in groups.items():
         for entry in entries:
@@ -329,5 +345,6 @@ _NESTED: Mapping[str, Callable[[str, Any], Iterator[Leaf]]] = {
     "net_snmp_statistics": _snmp,
     "net_rate_statistics": _rates,
     "perf": _perf,
+    "psi": _pressure,
     "blkio_statistics": _block_io,
 }
