@@ -23,6 +23,7 @@ pytestmark = pytest.mark.native
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / ".venv/prometheus"
 RULES = ROOT / "docs/prometheus/portslice.rules.yml"
+MONITORING = ROOT / "docs/monitoring.md"
 DASHBOARD = ROOT / "docs/prometheus/grafana-dashboard.json"
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 CONFIGURATION = """
@@ -142,6 +143,13 @@ def test_only_living_containers_have_series(agent: Node) -> None:
         free[0] + 1,
         free[1] + 2,
     )
+
+
+def test_the_agents_own_metrics_are_documented(agent: Node) -> None:
+    """With their kinds; the containers' are in the unit test."""
+    own = r"portslice_(?!container_)\w+"
+    served = re.findall(rf"^# TYPE ({own}) (\w+)$", metrics(agent), re.M)
+    assert served == re.findall(rf"^\| `({own})` \| (\w+) \|", MONITORING.read_text(), re.M)
 
 
 def test_an_agent_without_port_mapping_has_metrics_too() -> None:
