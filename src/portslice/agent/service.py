@@ -31,8 +31,8 @@ from portslice.statistics import Snapshots
 
 log = logging.getLogger(__name__)
 
-# How long a thread of Python's computes before another one gets its turn. A launch is some hundred system calls, and
-# behind each of them it waits for this turn while the figures of a thousand containers are put into text.
+# How long a thread of Python's computes before another one gets its turn. A launch makes many system calls, and after
+# each of them it waits for its turn while the figures of a thousand containers are put into text.
 _TURN_SECS = 0.0005
 
 
