@@ -21,6 +21,7 @@ from portslice.http.control import Control, errors_as_json
 from portslice.http.help import Help
 from portslice.http.metrics import Metrics
 from portslice.http.monitor import Monitor
+from portslice.http.prometheus import Prometheus
 from portslice.http.routing import Endpoints, Handler, is_own, plain_errors, serve
 from portslice.http.state import AgentState
 from portslice.http.toggle import LoggingToggle
@@ -104,6 +105,7 @@ def _reading(agent: Agent) -> list[web.RouteDef]:
         *Monitor(agent).routes(),
         *AgentState(agent).routes(),
         *Metrics(agent).routes(),
+        *Prometheus(agent).routes(),
         *machine.routes(),
         *LoggingToggle(agent).routes(),
     ]

@@ -198,18 +198,17 @@ class DataPlane:
 
     def drop_samples(self, slot: int) -> list[DropSample]:
         """The last refused packet of each reason."""
-        base = slot * _DROPS_SIZE + 8 * _REASONS_MAX
-        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        samples = []
-        for index, reason in enumerate(REASONS):
-            at = base + index * _SAMPLE.size
-            when, saddr, daddr, sport, dport, protocol = _SAMPLE.unpack(self._drops[at : at + _SAMPLE.size])
-            if when:
-                source, destination = _text(saddr), _text(daddr)
-                samples.append(
-                    DropSample(reason, (now - when) / 1e9, source, sport, destination, dport, protocol)
-                )
-        return samples
+        samples = (self.drop_sample(slot, reason) for reason in REASONS)
+        return [sample for sample in samples if sample is not None]
+
+    def drop_sample(self, slot: int, reason: str) -> DropSample | None:
+        """The last packet refused for a reason; None if there is none."""
+        at = slot * _DROPS_SIZE + 8 * _REASONS_MAX + REASONS.index(reason) * _SAMPLE.size
+        when, saddr, daddr, sport, dport, protocol = _SAMPLE.unpack(self._drops[at : at + _SAMPLE.size])
+        if not when:
+            return None
+        age = (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - when) / 1e9
+        return DropSample(reason, age, _text(saddr), sport, _text(daddr), dport, protocol)
 
     # Programs
 

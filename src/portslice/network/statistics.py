@@ -75,9 +75,8 @@ class NetworkStatistics:
             statistics["net_rate_statistics"] = watched.rates.statistics()
         # Beyond Mesos: what was refused, and the port that the container last tried to use without owning it.
         statistics["net_drops"] = self._plane.drops(attachment.slot)
-        for sample in self._plane.drop_samples(attachment.slot):
-            if sample.reason == "foreign_port":
-                statistics["net_last_foreign_port"] = sample.source_port
+        if (sample := self._plane.drop_sample(attachment.slot, "foreign_port")) is not None:
+            statistics["net_last_foreign_port"] = sample.source_port
         return statistics
 
     def sample(self, attachment: Attachment) -> None:
