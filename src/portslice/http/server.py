@@ -15,6 +15,7 @@ from aiohttp import web
 from portslice.agent.service import Agent
 from portslice.errors import PortsliceError
 from portslice.http.control import Control, errors_as_json
+from portslice.http.dashboard import Dashboard
 from portslice.http.monitor import Monitor
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ async def serving(agent: Agent) -> AsyncIterator[None]:
 
     :raises PortsliceError: an address is taken or may not be used.
     """
-    tcp = await _listen(_application(Monitor(agent).routes()), _bind_tcp(agent.flags.ip, agent.flags.port))
+    reading = Monitor(agent).routes() + Dashboard(agent).routes()
+    tcp = await _listen(_application(reading), _bind_tcp(agent.flags.ip, agent.flags.port))
     try:
         routes = Control(agent).routes() + Monitor(agent).routes()
         unix = await _listen(_application(routes), _bind_unix(agent.flags.socket_path, agent.flags.socket_group))
