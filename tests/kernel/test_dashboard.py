@@ -342,6 +342,7 @@ def test_files_are_kept_by_the_browser_and_nothing_else_is_served(agent: Node) -
         assert gzip.decompress(body) == ask(agent, f"/{path}")[2]
         assert ask(agent, f"/{path}", If_None_Match=headers["ETag"])[::2] == (304, b"")
         assert ask(agent, f"/{path}", "POST")[0] == 405
+    assert ask(agent, "/overview/events", "HEAD")[::2] == (200, b"")
     for path in ("/dashboard/../dashboard.py", "/dashboard/%2e%2e/dashboard.py", "/dashboard/uplot/README.md"):
         assert ask(agent, path)[0] == 404
 

@@ -1,10 +1,14 @@
 """The dashboard's ticker: one for all readers, no work without one, and nothing piles up for a slow one."""
 
 import asyncio
+import secrets
 import zlib
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from portslice.http import dashboard
 from portslice.statistics import Snapshot
@@ -47,7 +51,7 @@ def test_without_a_reader_there_is_no_work(ticker: Any) -> None:
         for turn in (1, 2):
             async with shared:
                 await shared.next(None)
-            while shared._task is not None:
+            while not shared.is_idle():
                 await asyncio.sleep(0.01)
             taken = snapshots.taken
             await asyncio.sleep(0.05)
@@ -62,3 +66,26 @@ def test_each_event_can_be_read_without_those_before_it() -> None:
         stream = dashboard._GZIP_HEADER + b"".join(each.compressed for each in events)
         read = zlib.decompressobj(wbits=31).decompress(stream)
         assert read == b"".join(each.plain for each in events), "all of it, before the stream has an end"
+
+
+def test_a_reader_that_stalls_is_let_go(ticker: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(dashboard, "_STALLED_SECS", 0.1)
+    monkeypatch.setattr(dashboard, "_overviews", lambda _: dashboard._Event("overview", secrets.token_hex(1 << 20)))
+    agent: Any = SimpleNamespace(snapshots=Snapshots(), hostname="host", port_mapping=None)
+
+    async def stall() -> None:
+        page = dashboard.Dashboard(agent)
+        application = web.Application()
+        application.add_routes(page.routes())
+        runner = web.AppRunner(application)
+        await runner.setup()
+        await web.UnixSite(runner, str(tmp_path / "socket")).start()
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "socket")
+        writer.write(b"GET /overview/events HTTP/1.1\r\nHost: host\r\n\r\n")
+        await reader.readuntil(b"event: overview\n")  # and nothing more
+        while not page._ticker.is_idle():
+            await asyncio.sleep(0.01)
+        writer.close()
+        await runner.cleanup()
+
+    asyncio.run(asyncio.wait_for(stall(), 60))

@@ -16,7 +16,8 @@ from portslice.flags import load
 
 ROOT = Path(__file__).parents[2]
 READMES = ("README.md", "README.zh-CN.md")
-DOCUMENTS = (*READMES, "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{each.name}" for each in (ROOT / "docs").iterdir()))
+PAGES = (f"docs/{each.name}" for each in (ROOT / "docs").glob("*.md"))
+DOCUMENTS = (*READMES, "CONTRIBUTING.md", "CHANGELOG.md", *PAGES)
 
 
 def _text(document: str) -> str:

@@ -7,7 +7,7 @@ import { sparkline } from "./sparkline.js";
 import { colourOf } from "./theme.js";
 
 const MARGIN = 8; // rows above and below those in sight
-const HELD_MSECS = 3000; // no row moves away under a moving pointer
+const HELD_MSECS = 3000; // no row moves away from a pointer or the keyboard
 const collator = new Intl.Collator("en", { numeric: true });
 
 const positive = (value) => (value > 0 ? value : 0);
@@ -16,9 +16,9 @@ const positive = (value) => (value > 0 ? value : 0);
 const COLUMNS = [
   { key: "name", title: "Container", value: (c) => c.name, make: makeName, fill: fillName },
   { key: "rx", title: "Receives", value: (c) => c.last("rx"), make: makeFlow, fill: fillFlow("rx"), number: true },
-  { key: "rxFull", title: "of limit", label: "Receives, of its limit", value: (c) => c.full("rx"), make: makeMeter, fill: fillFull("rx"), wide: 2 },
+  { key: "rxFull", title: "of limit", label: "receives: of limit", value: (c) => c.full("rx"), make: makeMeter, fill: fillFull("rx"), wide: 2 },
   { key: "tx", title: "Sends", value: (c) => c.last("tx"), make: makeFlow, fill: fillFlow("tx"), number: true },
-  { key: "txFull", title: "of limit", label: "Sends, of its limit", value: (c) => c.full("tx"), make: makeMeter, fill: fillFull("tx"), wide: 2 },
+  { key: "txFull", title: "of limit", label: "sends: of limit", value: (c) => c.full("tx"), make: makeMeter, fill: fillFull("tx"), wide: 2 },
   { key: "queue", title: "Queued", value: (c) => c.queued, fill: (cell, c) => setText(cell, format.bytes(c.queued)), number: true, wide: 1 },
   { key: "drops", title: "Dropped", value: (c) => c.dropped, fill: fillCount((c) => c.dropped, ["rxDrops", "txDrops"]), number: true, wide: 1 },
   { key: "refused", title: "Refused", value: (c) => c.refusals, fill: fillCount((c) => c.refusals, ["refused"]), number: true, wide: 1 },
@@ -116,9 +116,11 @@ export class Table {
       heads.append(head);
     }
     table.tHead.append(heads);
-    this.body.addEventListener("pointermove", () => {
-      this.#heldUntil = performance.now() + HELD_MSECS;
-    });
+    for (const kind of ["pointermove", "focusin"]) {
+      this.body.addEventListener(kind, () => {
+        this.#heldUntil = performance.now() + HELD_MSECS;
+      });
+    }
     this.body.addEventListener("pointerleave", () => {
       this.#heldUntil = 0;
     });
