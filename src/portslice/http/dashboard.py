@@ -45,7 +45,7 @@ _STATIC = Path(__file__).parent / "static"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _TICK_SECS = 1.0
 _STALLED_SECS = 30.0  # a reader that takes longer for one event is let go
-_RETRY_MSECS = 2000
+_RETRY = "retry: 2000\n"  # milliseconds until a reader whose agent has gone tries again
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # RFC 1952: deflate, no name, no time
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -89,8 +89,8 @@ class _Asset:
 class _Event:
     """A server-sent event, as it is written."""
 
-    def __init__(self, name: str, value: Any) -> None:
-        self.plain = f"event: {name}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
+    def __init__(self, name: str, value: Any, *, retry: str = "") -> None:
+        self.plain = f"{retry}event: {name}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
         deflate = zlib.compressobj(level=3, wbits=-zlib.MAX_WBITS)
         self.compressed = deflate.compress(self.plain) + deflate.flush(zlib.Z_FULL_FLUSH)
 
@@ -183,7 +183,7 @@ class Dashboard:
         try:
             if compressed:
                 await response.write(_GZIP_HEADER)
-            event = _Event("agent", self._about())
+            event = _Event("agent", self._about(), retry=_RETRY)
             async with self._ticker as ticker:
                 while True:
                     async with asyncio.timeout(_STALLED_SECS):

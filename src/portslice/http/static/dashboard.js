@@ -12,13 +12,14 @@ import { onThemeChange, startTheme } from "./theme.js";
 const EVENTS = "overview/events";
 const AGAIN_MSECS = 2000;
 const SILENT_MSECS = 15000; // without an event: the connection is taken for dead
+const GONE = "Agent gone; trying again";
 
 const $ = (id) => document.getElementById(id);
 
 startTheme($("theme"));
 const model = new Model();
-const table = new Table($("containers"), () => draw());
 const map = new PortMap($("overview-map"));
+const table = new Table($("containers"), () => draw(), (id) => map.mark(model.containers.get(id)));
 const detail = new Detail($("detail"));
 const totals = new Terms($("totals"));
 let heard = performance.now();
@@ -113,12 +114,12 @@ function connect() {
     draw();
   });
   source.addEventListener("error", () => {
-    setConnection("gone", "Agent gone; trying again");
+    setConnection("gone", GONE);
     if (source.readyState === EventSource.CLOSED) again(); // otherwise it tries again by itself
   });
   const watch = setInterval(() => {
     if (performance.now() - heard > SILENT_MSECS) {
-      setConnection("gone", "Agent silent; trying again");
+      setConnection("gone", GONE);
       source.close();
       again();
     }

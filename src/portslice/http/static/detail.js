@@ -83,7 +83,10 @@ class Plot {
     this.box = element("div");
     this.figure = element("figure", {}, element("figcaption", { textContent: declared.title }), this.box, this.note);
     place.append(this.figure);
-    new ResizeObserver(() => this.#plot?.setSize({ width: this.box.clientWidth, height: HEIGHT })).observe(this.box);
+    new ResizeObserver(() => {
+      const width = this.box.clientWidth;
+      if (width) this.#plot?.setSize({ width, height: HEIGHT });
+    }).observe(this.box);
     onThemeChange(() => {
       this.#drawn = ""; // the legend's marks are coloured once: a new plot
     });

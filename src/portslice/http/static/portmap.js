@@ -52,6 +52,8 @@ export class PortMap {
   #at = 0; // the segment under the pointer or the keys
   #active = false;
   #drawn = -1;
+  #marked = null;
+  own = null; // a container, of which this is the map: all others stand back
 
   constructor(place) {
     this.canvas = element("canvas", { tabIndex: 0, role: "slider", ariaLabel: "Map of the ports" });
@@ -61,7 +63,6 @@ export class PortMap {
     this.legend = element("ul", { className: "legend" });
     place.classList.add("portmap");
     place.append(this.canvas, element("div", { className: "under" }, this.readout, this.legend));
-    this.own = null;
     this.canvas.addEventListener("pointermove", (event) => this.#point(event));
     this.canvas.addEventListener("pointerdown", (event) => this.#point(event));
     this.canvas.addEventListener("pointerleave", () => this.#leave());
@@ -88,8 +89,11 @@ export class PortMap {
     this.#say();
   }
 
-  get segments() {
-    return this.#segments;
+  /** Outline a container's slice, or none. */
+  mark(container = null) {
+    if (container === this.#marked) return;
+    this.#marked = container;
+    this.draw();
   }
 
   #legend() {
@@ -187,12 +191,12 @@ export class PortMap {
           : colourOf(container);
       fill(segment);
     }
-    const outlined = this.own ? this.#segments.filter((each) => each.container === this.own) : [];
+    const one = this.own ?? this.#marked;
+    const outlined = this.#segments.filter(({ container }) => one && container === one);
     const active = this.#active ? [this.#segments[this.#at]] : [];
-    const rim = this.own ? 1.5 : 0;
-    for (const [those, style] of [[outlined, "--text"], [active, "--accent"]]) {
+    for (const [those, style, rim] of [[outlined, "--text", 1.5], [active, "--accent", 2]]) {
       context.fillStyle = colour(style);
-      for (const segment of those) fill(segment, style === "--accent" ? 2 : rim);
+      for (const segment of those) fill(segment, rim);
     }
     for (const segment of [...outlined, ...active]) {
       const { kind, container } = segment;

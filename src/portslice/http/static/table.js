@@ -96,7 +96,8 @@ export class Table {
   filter = "";
   sorted = { key: "name", ascending: true };
 
-  constructor(table, onChange) {
+  /** @param onChange when the order is another one; @param onPoint with the id of the row under the pointer, or none. */
+  constructor(table, onChange, onPoint) {
     this.table = table;
     this.body = table.tBodies[0];
     this.body.append(this.#above, this.#below);
@@ -121,8 +122,13 @@ export class Table {
         this.#heldUntil = performance.now() + HELD_MSECS;
       });
     }
+    this.body.addEventListener("pointerover", (event) => {
+      const row = event.target.closest("tr");
+      onPoint([...this.#rows].find(([, each]) => each === row)?.[0]);
+    });
     this.body.addEventListener("pointerleave", () => {
       this.#heldUntil = 0;
+      onPoint(undefined);
     });
   }
 
