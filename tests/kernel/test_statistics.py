@@ -406,7 +406,7 @@ def test_metrics_are_doubles_that_follow_the_containers(agent: Node) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/no/such", "/monitor", "/slave(1)/monitor", "/slave(2)/monitor/statistics", "/files/browse?path=/"]
+    "path", ["/no/such", "/monitor", "/slave(1)/monitor", "/slave(2)/monitor/statistics", "/files/browse?path=/"]
 )
 def test_unknown_paths(agent: Node, path: str) -> None:
     answer = ask(agent, path)

@@ -79,7 +79,7 @@ class Plot {
 
   constructor(place, declared) {
     this.declared = declared;
-    this.note = element("p", { className: "note", textContent: declared.missing ?? "Nothing to see yet.", hidden: true });
+    this.note = element("p", { className: "note", textContent: declared.missing ?? "Only the isolator network/port_mapping counts it.", hidden: true });
     this.box = element("div");
     this.figure = element("figure", {}, element("figcaption", { textContent: declared.title }), this.box, this.note);
     place.append(this.figure);
@@ -186,13 +186,14 @@ export class Detail {
     this.facts.set("Queued", format.bytes(container.queued));
     this.facts.set("CPUs", format.cores(container.last("cpu")), { of: against(o.cpus_limit, format.cores) });
     this.facts.set("Memory", format.bytes(container.last("mem")), { of: against(o.mem_limit_bytes, format.bytes) });
-    this.facts.set("Assigned ports", format.ports(o.ports));
     if (o.ephemeral_ports) {
+      this.facts.set("Assigned ports", format.ports(o.ports));
       const used = Number.isFinite(container.last("inUse")) ? ` (${format.count(container.last("inUse"))} in use)` : "";
       this.facts.set("Ephemeral ports", format.range(o.ephemeral_ports) + used);
     }
-    this.facts.set("Received", `${format.bytes(o.rx_bytes)}, ${format.count(o.rx_packets)} packets`);
-    this.facts.set("Sent", `${format.bytes(o.tx_bytes)}, ${format.count(o.tx_packets)} packets`);
+    for (const [term, way] of [["Received", "rx"], ["Sent", "tx"]]) {
+      if (`${way}_bytes` in o) this.facts.set(term, `${format.bytes(o[`${way}_bytes`])}, ${format.count(o[`${way}_packets`])} packets`);
+    }
     this.facts.set("Runs for", format.age(o.timestamp - o.created));
     this.facts.set("Command", o.command ?? "");
     this.facts.set("Id", o.id);

@@ -48,6 +48,7 @@ export function segments(agent, containers) {
 }
 
 export class PortMap {
+  #place;
   #segments = [];
   #at = 0; // the segment under the pointer or the keys
   #active = false;
@@ -61,6 +62,7 @@ export class PortMap {
     this.canvas.setAttribute("aria-valuemax", PORTS - 1);
     this.readout = element("output");
     this.legend = element("ul", { className: "legend" });
+    this.#place = place;
     place.classList.add("portmap");
     place.append(this.canvas, element("div", { className: "under" }, this.readout, this.legend));
     this.canvas.addEventListener("pointermove", (event) => this.#point(event));
@@ -78,6 +80,7 @@ export class PortMap {
   }
 
   update(model, own = null) {
+    this.#place.hidden = !model.agent.ephemeral_ports; // no container has ports of its own
     if (this.#drawn === model.slices && this.own === own) return;
     const { begin } = this.#segments[this.#at] ?? { begin: 0 };
     this.#drawn = model.slices;
