@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import select
+import signal
 import subprocess
 import tempfile
 import time
@@ -125,7 +126,7 @@ class Page:
 def browser(bed: Testbed, namespace: Path) -> Iterator[Page]:
     """A started browser with an empty page, in a network namespace."""
     (their_in, to_browser), (from_browser, their_out) = os.pipe(), os.pipe()
-    with tempfile.TemporaryDirectory(prefix="portslice-browser-", ignore_cleanup_errors=True) as profile:
+    with tempfile.TemporaryDirectory(prefix="portslice-browser-") as profile:
         command = [
             *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-extensions"),
             *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars"),
@@ -140,13 +141,24 @@ def browser(bed: Testbed, namespace: Path) -> Iterator[Page]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=theirs,
+            start_new_session=True,
         )
         for each in (their_in, their_out, *theirs):
             os.close(each)
         try:
             yield Page(to_browser, from_browser)
         finally:
-            process.terminate()
-            process.wait(30)
+            process.kill()
+            process.wait()
+            until(lambda: not _kill_group(process.pid), "the end of the browser's processes")
             os.close(to_browser)
             os.close(from_browser)
+
+
+def _kill_group(group: int) -> bool:
+    """Kill the processes of a group; whether there was one."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
