@@ -28,7 +28,7 @@ REGISTRY: referencing.Registry[Any] = referencing.Registry().with_resource(
 )
 METHODS = ("get", "post", "patch", "put", "delete")
 # Built at the same time as the description.
-LATER = ("/", "/dashboard/{name}", "/overview/events", "/api/v1", "/files/")
+LATER = ("/overview/events", "/api/v1", "/files/")
 EVERYTHING = (
     *("--egress_rate_limit_per_container=37500KB", "--ingress_rate_limit_per_container=37500KB"),
     *("--network_enable_socket_statistics_summary", "--network_enable_socket_statistics_details"),

@@ -62,7 +62,8 @@ def _texts(found: dict[str, Any]) -> list[str]:
 
 
 def _text(endpoint: Endpoint) -> str:
-    path = endpoint.path if endpoint.process != DELEGATE else f"/{DELEGATE}{endpoint.path}"
+    own = endpoint.process == DELEGATE and endpoint.segments  # the root has no second name
+    path = f"/{DELEGATE}{endpoint.path}" if own else endpoint.path
     handler = next(iter(endpoint.handlers.values()))
     summary, _, description = (inspect.getdoc(handler) or "").partition("\n\n")
     text = f"### USAGE ###\n>        {path}\n\n### TL;DR; ###\n{summary}\n"

@@ -18,6 +18,7 @@ from portslice.agent.service import Agent
 from portslice.errors import PortsliceError
 from portslice.http import machine
 from portslice.http.control import Control, errors_as_json
+from portslice.http.dashboard import Dashboard
 from portslice.http.help import Help
 from portslice.http.metrics import Metrics
 from portslice.http.monitor import Monitor
@@ -66,9 +67,9 @@ async def serving(agent: Agent) -> AsyncIterator[None]:
     """
     listener = _bind_tcp(agent.flags.ip, agent.flags.port)
     agent.port = listener.getsockname()[1]
-    tcp = await _listen(_application(_reading(agent), agent.disabled_endpoints), listener)
+    tcp = await _listen(_application(on_tcp(agent), agent.disabled_endpoints), listener)
     try:
-        unix = await _listen(_application(routes(agent)), _bind_unix(agent.flags.socket_path, agent.flags.socket_group))
+        unix = await _listen(_application(on_socket(agent)), _bind_unix(agent.flags.socket_path, agent.flags.socket_group))
         try:
             yield
         finally:
@@ -94,9 +95,15 @@ async def run(agent: Agent) -> None:
             log.info("Stopping; %s containers go on", len(agent.containerizer.living()))
 
 
-def routes(agent: Agent) -> list[web.RouteDef]:
-    """All that is served, on the Unix socket."""
+def on_socket(agent: Agent) -> list[web.RouteDef]:
+    """What the Unix socket serves."""
     return [*Control(agent).routes(), *_reading(agent)]
+
+
+def on_tcp(agent: Agent) -> list[web.RouteDef]:
+    """What the TCP port serves. The page is here alone: were the socket forwarded to a browser, any page in it could
+    change the host."""
+    return [*_reading(agent), *Dashboard(agent).routes()]
 
 
 def _reading(agent: Agent) -> list[web.RouteDef]:
