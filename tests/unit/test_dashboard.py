@@ -33,7 +33,7 @@ def ticker(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_readers_share_the_snapshots_and_a_slow_one_misses_some(ticker: Any) -> None:
     async def read() -> None:
         snapshots = Snapshots()
-        async with ticker(snapshots) as shared, shared:
+        async with ticker(SimpleNamespace(snapshots=snapshots)) as shared, shared:
             first = event = await shared.next(None)
             assert await shared.next(None) is first, "who comes later does not wait for the next tick"
             for _ in range(10):  # meanwhile the other reader is busy with the first one
@@ -47,7 +47,7 @@ def test_readers_share_the_snapshots_and_a_slow_one_misses_some(ticker: Any) -> 
 def test_without_a_reader_there_is_no_work(ticker: Any) -> None:
     async def read() -> None:
         snapshots = Snapshots()
-        shared = ticker(snapshots)
+        shared = ticker(SimpleNamespace(snapshots=snapshots))
         for turn in (1, 2):
             async with shared:
                 await shared.next(None)

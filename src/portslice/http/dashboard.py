@@ -37,7 +37,6 @@ from portslice.errors import PortsliceError
 from portslice.network.reasons import EXPLANATIONS
 from portslice.overview import overview
 from portslice.ports import PortSet
-from portslice.statistics import Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +97,8 @@ class _Event:
 class _Ticker:
     """An overview of all containers every second, while anybody reads."""
 
-    def __init__(self, snapshots: Snapshots) -> None:
-        self._snapshots = snapshots
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
         self._readers = 0
         self._latest: _Event | None = None
         self._ticked = asyncio.Condition()
@@ -128,7 +127,7 @@ class _Ticker:
     async def _run(self) -> None:
         while self._readers:
             try:
-                event = await asyncio.to_thread(_overviews, await self._snapshots.take())
+                event = await asyncio.to_thread(_overviews, await self._agent.snapshots.take())
                 async with self._ticked:
                     self._latest = event
                     self._ticked.notify_all()
@@ -149,7 +148,7 @@ class Dashboard:
         self._agent = agent
         files = [path for path in _STATIC.rglob("*") if path.suffix in _TYPES]
         self._assets = {path.relative_to(_STATIC).as_posix(): _Asset.read(path) for path in files}
-        self._ticker = _Ticker(agent.snapshots)
+        self._ticker = _Ticker(agent)
 
     def routes(self) -> list[web.RouteDef]:
         """All of them."""

@@ -69,7 +69,8 @@ async def serving(agent: Agent) -> AsyncIterator[None]:
     agent.port = listener.getsockname()[1]
     tcp = await _listen(_application(on_tcp(agent), agent.disabled_endpoints), listener)
     try:
-        unix = await _listen(_application(on_socket(agent)), _bind_unix(agent.flags.socket_path, agent.flags.socket_group))
+        own = _bind_unix(agent.flags.socket_path, agent.flags.socket_group)
+        unix = await _listen(_application(on_socket(agent)), own)
         try:
             yield
         finally:
