@@ -8,14 +8,15 @@ for one (portslice.network.reserved), and one that asked for it by number is fou
 (portslice.network.sockets).
 """
 
+import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from portslice.containers.container import Change, Container, Network, Request, State
-from portslice.containers.isolators import BaseIsolator, Launch, Statistics
+from portslice.containers.isolators import BaseIsolator, Containers, Launch, Sampler, Statistics
 from portslice.errors import ConflictError, ContainerError, NetworkError, NoPortsError
 from portslice.network import host as shared_host
 from portslice.network import namespaces, reserved, sockets
@@ -31,7 +32,6 @@ from portslice.network.stack import Stack
 from portslice.network.statistics import Extras, NetworkStatistics
 from portslice.ports import BlockAllocator, PortRange, PortSet, choose_ports
 from portslice.rates import RatePolicy
-from portslice.sampling import Sampling
 
 log = logging.getLogger(__name__)
 
@@ -192,14 +192,18 @@ class PortMapping(BaseIsolator):
             return {}
         return self._statistics.usage(self._attachment(container, container.network))
 
-    def sample(self, container: Container) -> None:
-        if container.network is not None:
-            self._statistics.sample(self._attachment(container, container.network))
+    def samplers(self) -> Sequence[Sampler]:
+        rates = self._options.statistics.rates
+        return [Sampler(rates.interval_secs, self._sample_rates)] if rates else []
 
-    @property
-    def sampling(self) -> Sampling | None:
-        """When `sample` is to be called; None: there is no need to."""
-        return self._options.statistics.rates
+    async def _sample_rates(self, containers: Containers) -> None:
+        def all_of_them() -> None:
+            for each in containers.living():
+                with containers.holding(each.id) as container:
+                    if container is not None and container.network is not None:
+                        self._statistics.sample(self._attachment(container, container.network))
+
+        await asyncio.to_thread(all_of_them)
 
     def drops(self, container: Container | None) -> dict[str, Any]:
         """Packets refused by reason, and the last one of each; None: those that concern no container."""
