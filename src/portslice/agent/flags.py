@@ -62,7 +62,7 @@ class AgentFlags:
     isolation: str = flag(
         "posix/cpu,posix/mem",
         parse=text,
-        help="Isolators, separated by commas: `cgroups/cpu`, `cgroups/mem`, `posix/cpu`, `posix/mem`, "
+        help="Isolators, separated by commas: `cgroups/cpu`, `cgroups/mem`, `posix/cpu`, `posix/mem`, `disk/du`, "
         "`network/port_mapping`.",
     )
     launcher: str | None = flag(None, parse=text, help="`linux`, the only one: containers live in namespaces.")
@@ -71,6 +71,13 @@ class AgentFlags:
     cgroups_root: str = flag("mesos", parse=text, help="Name of the root cgroup of the containers.")
     cgroups_enable_cfs: bool = flag(
         False, parse=boolean, help="Limit CPUs hard, by CFS bandwidth control, besides sharing them."
+    )
+    # disk/du
+    container_disk_watch_interval: Duration = flag(
+        Duration.parse("15secs"), parse=duration, help="Between two rounds in which the disk usage is measured."
+    )
+    enforce_container_disk_quota: bool = flag(
+        False, parse=boolean, help="End a container whose directory takes more than its --disk."
     )
     recover: str = flag(
         "reconnect",

@@ -22,6 +22,8 @@ from portslice.agent.limits import limits
 from portslice.containers import cgroups, launcher
 from portslice.containers.isolators import Isolator
 from portslice.containers.isolators.cgroups import CgroupsIsolator
+from portslice.containers.isolators.disk import Du
+from portslice.containers.isolators.disk import check as check_du
 from portslice.containers.isolators.posix import PosixCpu, PosixMem
 from portslice.errors import PortsliceError
 from portslice.ports import BlockAllocator, PortRange, PortSet
@@ -40,7 +42,11 @@ DEFAULT_PORTS = PortSet((PortRange(31000, 32000),))
 WELL_KNOWN_PORTS = PortRange(0, 1023)
 MIN_BLOCK = 16
 MIN_SAMPLING_INTERVAL = Duration.parse("20ms")
-_ALIASES = {"process": ("posix/cpu", "posix/mem"), "cgroups": ("cgroups/cpu", "cgroups/mem")}
+_ALIASES = {
+    "process": ("posix/cpu", "posix/mem"),
+    "cgroups": ("cgroups/cpu", "cgroups/mem"),
+    "posix/disk": ("disk/du",),
+}
 _CONTAINERIZER = "Failed to create a containerizer"
 _MESOS_CONTAINERIZER = f"{_CONTAINERIZER}: Could not create MesosContainerizer"
 _ISOLATOR = f"Failed to create isolator '{PORT_MAPPING}'"
@@ -103,6 +109,9 @@ def _makers(flags: AgentFlags) -> Iterator[_Maker]:
             yield PosixCpu
         elif name == "posix/mem":
             yield PosixMem
+        elif name == Du.name:
+            with _failing(f"Failed to create isolator '{name}'"):
+                yield disk(flags)
         elif name == PORT_MAPPING:
             with _failing(_ISOLATOR):
                 yield port_mapping(flags)
@@ -117,7 +126,7 @@ def isolator_names(isolation: str) -> list[str]:
     names = [name for each in given for name in _ALIASES.get(each, (each,))]
     if len(set(names)) != len(names):
         raise StartupError(f"Duplicate entries found in --isolation flag '[ {', '.join(names)} ]'")
-    known = {"posix/cpu", "posix/mem", *CGROUPS, "filesystem/posix"}
+    known = {"posix/cpu", "posix/mem", *CGROUPS, "filesystem/posix", Du.name}
     if has_network_isolator():
         known.add(PORT_MAPPING)
     for name in names:
@@ -135,6 +144,23 @@ def find_port_mapping(isolators: Sequence[Isolator]) -> "PortMapping | None":
     """The port_mapping isolator among others. Its module needs the extra: it is not imported to look for it."""
     found = next((isolator for isolator in isolators if isolator.name == PORT_MAPPING), None)
     return cast("PortMapping | None", found)
+
+
+# Isolators that sample
+
+
+def disk(flags: AgentFlags) -> _Maker:
+    """Check what the disk/du isolator needs."""
+    check_du()
+    interval = flags.container_disk_watch_interval
+    check_sampling("container_disk_watch_interval", interval)
+    return partial(Du, interval.seconds, enforce=flags.enforce_container_disk_quota)
+
+
+def check_sampling(name: str, interval: Duration) -> None:
+    """:raises StartupError: that would be no sampling any more, but a load."""
+    if interval < MIN_SAMPLING_INTERVAL:
+        raise StartupError(f"--{name}={interval} is too short: it should not be smaller than {MIN_SAMPLING_INTERVAL}")
 
 
 # network/port_mapping

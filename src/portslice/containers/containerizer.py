@@ -152,6 +152,7 @@ class Containerizer:
                 environment=request.environment,
                 cpus=request.cpus,
                 mem=request.mem,
+                disk=request.disk,
                 read_only=request.read_only,
                 devices=tuple(_checked_device(path) for path in request.devices),
                 egress=request.egress,
@@ -224,7 +225,7 @@ class Containerizer:
             old = self.find(container_id)
             if old.state is not State.RUNNING:
                 raise NotFoundError(f"The container '{old.name}' is not running")
-            asked = {name: getattr(change, name) for name in ("cpus", "mem", "egress", "ingress")}
+            asked = {name: getattr(change, name) for name in ("cpus", "mem", "disk", "egress", "ingress")}
             new = old.changed(**{name: value for name, value in asked.items() if value is not None})
             for isolator in self._isolators:
                 new = isolator.reallocate(new, change)
