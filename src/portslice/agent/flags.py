@@ -63,7 +63,7 @@ class AgentFlags:
         "posix/cpu,posix/mem",
         parse=text,
         help="Isolators, separated by commas: `cgroups/cpu`, `cgroups/mem`, `posix/cpu`, `posix/mem`, `disk/du`, "
-        "`network/port_mapping`.",
+        "`cgroups/perf_event`, `network/port_mapping`.",
     )
     launcher: str | None = flag(None, parse=text, help="`linux`, the only one: containers live in namespaces.")
     containerizers: str = flag("mesos", parse=text, help="`mesos`, the only one.")
@@ -78,6 +78,19 @@ class AgentFlags:
     )
     enforce_container_disk_quota: bool = flag(
         False, parse=boolean, help="End a container whose directory takes more than its --disk."
+    )
+    # cgroups/perf_event
+    perf_events: str | None = flag(
+        None,
+        parse=text,
+        help="Events to count in each container, separated by commas, by the names that `perf list` shows, e.g. "
+        "`task-clock,page-faults`. None are counted if unset.",
+    )
+    perf_interval: Duration = flag(
+        Duration.parse("60secs"), parse=duration, help="Between the beginnings of two stretches of counting."
+    )
+    perf_duration: Duration = flag(
+        Duration.parse("10secs"), parse=duration, help="Of such a stretch; not more than --perf_interval."
     )
     recover: str = flag(
         "reconnect",

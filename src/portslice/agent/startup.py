@@ -24,6 +24,8 @@ from portslice.containers.isolators import Isolator
 from portslice.containers.isolators.cgroups import CgroupsIsolator
 from portslice.containers.isolators.disk import Du
 from portslice.containers.isolators.disk import check as check_du
+from portslice.containers.isolators.perf_event import PerfEvent, PerfSampling
+from portslice.containers.isolators.perf_event import check as check_perf
 from portslice.containers.isolators.posix import PosixCpu, PosixMem
 from portslice.errors import PortsliceError
 from portslice.ports import BlockAllocator, PortRange, PortSet
@@ -96,7 +98,8 @@ def _makers(flags: AgentFlags) -> Iterator[_Maker]:
         raise StartupError(f"Programs are missing: {', '.join(missing)}. Install them: apt-get install util-linux tini")
     names = isolator_names(flags.isolation)
     controllers = {CGROUPS[name] for name in names if name in CGROUPS}
-    if controllers or os.geteuid() == 0:  # a container has cgroups of its own even where nothing is limited
+    if controllers or PerfEvent.name in names or os.geteuid() == 0:
+        # A container has cgroups of its own even where nothing is limited.
         tree = cgroups.detect(flags.cgroups_hierarchy, flags.cgroups_root)
         if lacking := tree.missing(controllers):
             raise StartupError(
@@ -112,6 +115,9 @@ def _makers(flags: AgentFlags) -> Iterator[_Maker]:
         elif name == Du.name:
             with _failing(f"Failed to create isolator '{name}'"):
                 yield disk(flags)
+        elif name == PerfEvent.name:
+            with _failing(f"Failed to create isolator '{name}'"):
+                yield perf_event(flags, tree)
         elif name == PORT_MAPPING:
             with _failing(_ISOLATOR):
                 yield port_mapping(flags)
@@ -126,7 +132,7 @@ def isolator_names(isolation: str) -> list[str]:
     names = [name for each in given for name in _ALIASES.get(each, (each,))]
     if len(set(names)) != len(names):
         raise StartupError(f"Duplicate entries found in --isolation flag '[ {', '.join(names)} ]'")
-    known = {"posix/cpu", "posix/mem", *CGROUPS, "filesystem/posix", Du.name}
+    known = {"posix/cpu", "posix/mem", *CGROUPS, "filesystem/posix", Du.name, PerfEvent.name}
     if has_network_isolator():
         known.add(PORT_MAPPING)
     for name in names:
@@ -155,6 +161,21 @@ def disk(flags: AgentFlags) -> _Maker:
     interval = flags.container_disk_watch_interval
     check_sampling("container_disk_watch_interval", interval)
     return partial(Du, interval.seconds, enforce=flags.enforce_container_disk_quota)
+
+
+def perf_event(flags: AgentFlags, tree: cgroups.Cgroups) -> _Maker:
+    """Check what the cgroups/perf_event isolator needs: nothing, as long as there is nothing to count."""
+    events = tuple(sorted({event for event in (flags.perf_events or "").split(",") if event}))
+    if not events:
+        return partial(PerfEvent, tree, None)
+    sampling = PerfSampling(events, flags.perf_interval, flags.perf_duration)
+    check_perf(tree, sampling)
+    check_sampling("perf_duration", flags.perf_duration)
+    log.info(
+        "perf_event subsystem will profile for '%s' every '%s' for events: { %s }",
+        flags.perf_duration, flags.perf_interval, ", ".join(events),
+    )
+    return partial(PerfEvent, tree, sampling)
 
 
 def check_sampling(name: str, interval: Duration) -> None:

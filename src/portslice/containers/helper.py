@@ -14,23 +14,23 @@ from subprocess import CompletedProcess
 DIES_WITH_ITS_PARENT = ("setpriv", "--pdeathsig", "KILL")
 """What to put before a command."""
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 _PATIENCE_SECS = 5.0  # with a process that the kernel does not end yet
 
 
 def is_installed(program: str) -> bool:
     """Whether `run` finds it."""
-    return shutil.which(program, path=_PATH) is not None
+    return shutil.which(program, path=ENVIRONMENT["PATH"]) is not None
 
 
 async def run(*command: str, timeout_secs: float | None = None) -> "CompletedProcess[str]":
-    """Run a program to its end, in the C locale; its output is read as text, whatever bytes are in it.
+    """Run a program to its end, in `ENVIRONMENT`; its output is read as text, whatever bytes are in it.
 
     :raises TimeoutError: it did not end in time, and was killed. So it is if the caller is cancelled.
     :raises OSError: it could not be started.
     """
     process = await asyncio.create_subprocess_exec(
-        *DIES_WITH_ITS_PARENT, *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env={"PATH": _PATH, "LC_ALL": "C"}
+        *DIES_WITH_ITS_PARENT, *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=ENVIRONMENT
     )
     try:
         async with asyncio.timeout(timeout_secs):
