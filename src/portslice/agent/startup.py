@@ -239,6 +239,7 @@ def port_mapping(flags: AgentFlags) -> _Maker:
         fair_queue=None if parent is None else host.FairQueue(parent),
         with_fq_codel=with_fq_codel,
         statistics=extras,
+        port_use_secs=port_use_secs(flags),
     )
     if (egress.limits_any or ingress.limits_any) and not with_fq_codel:
         log.warning("This kernel has no fq_codel: traffic is limited, bloat_reduction is not available")
@@ -344,6 +345,25 @@ def rate_sampling(flags: AgentFlags) -> Sampling | None:
     if interval < MIN_SAMPLING_INTERVAL:
         raise StartupError(f"Rate statistics interval should not be smaller than {MIN_SAMPLING_INTERVAL}")
     return Sampling(window.seconds, interval.seconds)
+
+
+def port_use_secs(flags: AgentFlags) -> float | None:
+    """How often the ports in use are counted; None: not at all.
+
+    :raises StartupError: too often.
+    """
+    from portslice.network import port_use
+
+    interval = flags.network_port_statistics_interval
+    if not interval.ns:
+        return None
+    check_sampling("network_port_statistics_interval", interval)
+    try:
+        port_use.held(WELL_KNOWN_PORTS)
+    except PortsliceError as error:
+        log.warning("It is not known how many ports containers use: %s", error)
+        return None
+    return interval.seconds
 
 
 def flow_parent(flags: AgentFlags) -> int:
