@@ -23,7 +23,7 @@ WRITE = "head -c {} /dev/zero >file; exec sleep infinity"
 @pytest.fixture(scope="module")
 def shared_node() -> Iterator[Node]:
     """An agent that measures often, and enforces what it measures."""
-    flags = ("--container_disk_watch_interval=500ms", "--enforce_container_disk_quota")
+    flags = ("--container_disk_watch_interval=200ms", "--enforce_container_disk_quota")
     with testbed() as bed, node(bed, "--isolation=cgroups/cpu,posix/disk", *flags) as agent:
         yield agent
 

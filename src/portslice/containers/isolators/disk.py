@@ -1,9 +1,9 @@
 """disk/du: how much disk the containers' sandboxes take, and, if the operator wants it, an end for who takes too much.
 
 Nothing is kept apart here: a container writes until the next round finds out. du(1) walks over each sandbox in the
-background, one after the other, at the lowest priority, and with a rest after each. A thousand small sandboxes take
-about ten seconds so. A tree on which `du` has not finished when an interval is over is measured apart from then on:
-such trees have rounds of their own, so that they keep no other waiting.
+background, one after the other and with a rest after each; a thousand small sandboxes take about ten seconds so. A
+tree on which `du` has not finished soon is measured apart from then on: such trees have rounds of their own, at the
+lowest priority, so that they keep no other waiting.
 
 The figure is du's: blocks on disk, hard links once, no symbolic link followed, no other file system entered. A tree
 that changes under the walk has been of about that size.
@@ -23,7 +23,9 @@ from portslice.units import Bytes
 
 log = logging.getLogger(__name__)
 
-_DU = ("nice", "-n", "19", "du", "-k", "-s", "-x", "--")
+_DU = ("du", "-k", "-s", "-x", "--")
+_LOWEST_PRIORITY = ("nice", "-n", "19")
+_SOON_SECS = 2.0
 _REST = 4  # times as long as the walk took, but not more than:
 _MAX_REST_SECS = 1.0
 
@@ -61,12 +63,12 @@ class Du(BaseIsolator):
             if (container.id in self._large) == large:
                 began = time.monotonic()
                 try:
-                    used = await _measure(container, None if large else self._interval_secs)
+                    used = await _measure(container, large=large)
                 except ContainerError as error:
                     await asyncio.to_thread(_complain, containers, container, error)
                     continue
                 took = time.monotonic() - began
-                await asyncio.to_thread(self._note, containers, container, used, large=took > self._interval_secs)
+                await asyncio.to_thread(self._note, containers, container, used, large=took > _SOON_SECS)
                 if not large:
                     await asyncio.sleep(min(_REST * took, _MAX_REST_SECS))
 
@@ -83,13 +85,14 @@ class Du(BaseIsolator):
             containers.limit(now, f"Disk usage ({Bytes(used)}) exceeds quota ({Bytes(now.disk)})")
 
 
-async def _measure(container: Container, patience_secs: float | None) -> int | None:
-    """What its sandbox takes, in bytes; None: the walk would have taken longer than that.
+async def _measure(container: Container, *, large: bool) -> int | None:
+    """What its sandbox takes, in bytes; None: it is large, and was taken for small.
 
     :raises ContainerError: `du` said nothing, or cannot be run.
     """
     try:
-        result = await helper.run(*_DU, str(container.sandbox), timeout_secs=patience_secs)
+        command = (*(_LOWEST_PRIORITY if large else ()), *_DU, str(container.sandbox))
+        result = await helper.run(*command, timeout_secs=None if large else _SOON_SECS)
     except TimeoutError:
         return None
     except OSError as error:
