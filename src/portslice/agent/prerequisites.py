@@ -146,7 +146,7 @@ def _isolators(flags: AgentFlags) -> Iterator[Check]:
         Du.name: startup.disk,
         PerfEvent.name: partial(startup.perf_event, tree=tree),
     }
-    for name in sampling.keys() & set(names):
+    for name in (each for each in names if each in sampling):
         try:
             sampling[name](flags)
             yield Check(name)
