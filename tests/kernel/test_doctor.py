@@ -117,10 +117,13 @@ def test_flags_that_are_wrong(bed: Testbed) -> None:
         "--egress_rate_per_cpu=auto": ("limits", "CPUs resource has to be specified"),
         "--network_enable_rate_statistics": ("rate statistics", "Window size and sampling interval"),
         "--lo_name=nope": ("public interface", "The loopback interface nope does not exist"),
+        "--isolation=cgroups/perf_event": ("cgroups/perf_event", "Sampling perf for duration (10secs) > interval"),
+        "--isolation=disk/du": ("disk/du", "--container_disk_watch_interval=0ns is too short"),
         "--isolation=nope": ("isolators", "Unknown or unsupported isolator: nope"),
     }
     for argument, (name, text) in wrong.items():
         given = [argument] if argument.startswith("--resources") else [f"--resources={RESOURCES}", argument]
+        given += ["--perf_events=cs", "--perf_interval=1secs", "--container_disk_watch_interval=0ns"]
         with namespaces.entered(bed.host):
             checks = {check.name: check for check in prerequisites.examine(read(given))}
         assert checks[name].status is Status.WRONG

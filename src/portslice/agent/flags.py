@@ -62,8 +62,8 @@ class AgentFlags:
     isolation: str = flag(
         "posix/cpu,posix/mem",
         parse=text,
-        help="Isolators, separated by commas: `cgroups/cpu`, `cgroups/mem`, `posix/cpu`, `posix/mem`, "
-        "`network/port_mapping`.",
+        help="Isolators, separated by commas: `cgroups/cpu`, `cgroups/mem`, `posix/cpu`, `posix/mem`, `disk/du`, "
+        "`cgroups/perf_event`, `network/port_mapping`.",
     )
     launcher: str | None = flag(None, parse=text, help="`linux`, the only one: containers live in namespaces.")
     containerizers: str = flag("mesos", parse=text, help="`mesos`, the only one.")
@@ -71,6 +71,26 @@ class AgentFlags:
     cgroups_root: str = flag("mesos", parse=text, help="Name of the root cgroup of the containers.")
     cgroups_enable_cfs: bool = flag(
         False, parse=boolean, help="Limit CPUs hard, by CFS bandwidth control, besides sharing them."
+    )
+    # disk/du
+    container_disk_watch_interval: Duration = flag(
+        Duration.parse("15secs"), parse=duration, help="Between two rounds in which the disk usage is measured."
+    )
+    enforce_container_disk_quota: bool = flag(
+        False, parse=boolean, help="End a container whose directory takes more than its --disk."
+    )
+    # cgroups/perf_event
+    perf_events: str | None = flag(
+        None,
+        parse=text,
+        help="Events to count in each container, separated by commas, by the names that `perf list` shows, e.g. "
+        "`task-clock,page-faults`. None are counted if unset.",
+    )
+    perf_interval: Duration = flag(
+        Duration.parse("60secs"), parse=duration, help="Between the beginnings of two stretches of counting."
+    )
+    perf_duration: Duration = flag(
+        Duration.parse("10secs"), parse=duration, help="Of such a stretch; not more than --perf_interval."
     )
     recover: str = flag(
         "reconnect",
@@ -219,6 +239,13 @@ class AgentFlags:
         None,
         parse=duration,
         help="Between two samples of the rates, e.g. 1secs: at least 20ms, and less than the window.",
+    )
+    network_port_statistics_interval: Duration = flag(
+        Duration.parse("15secs"),
+        parse=duration,
+        help="Between two rounds of counting the ports of its ephemeral block that each container uses: "
+        "net_ephemeral_ports_in_use. A round takes the longer the more connections the host has, so that it costs 2 % "
+        "of one CPU at most. 0ns: they are not counted.",
     )
     # The TCP port
     firewall_rules: dict[str, Any] | None = flag(

@@ -8,8 +8,9 @@ should know. Nothing is changed on the host: the kernel is tried in network name
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from portslice.agent import mounts, startup
@@ -17,6 +18,8 @@ from portslice.agent.flags import AgentFlags
 from portslice.agent.limits import SpeedError, limits, uses_speed
 from portslice.containers import cgroups, launcher
 from portslice.containers.cgroups.v2 import CgroupsV2
+from portslice.containers.isolators.disk import Du
+from portslice.containers.isolators.perf_event import PerfEvent
 from portslice.errors import NetworkError, PortsliceError
 from portslice.network import sockets
 from portslice.network.probe import Check, Kernel, Status
@@ -139,6 +142,16 @@ def _isolators(flags: AgentFlags) -> Iterator[Check]:
         yield Check("isolators", Status.WRONG, str(error), "see --isolation in portslice agent --help")
     wanted = {startup.CGROUPS[name] for name in names if name in startup.CGROUPS}
     tree = cgroups.detect(flags.cgroups_hierarchy, flags.cgroups_root)
+    sampling: dict[str, Callable[[AgentFlags], object]] = {
+        Du.name: startup.disk,
+        PerfEvent.name: partial(startup.perf_event, tree=tree),
+    }
+    for name in (each for each in names if each in sampling):
+        try:
+            sampling[name](flags)
+            yield Check(name)
+        except PortsliceError as error:
+            yield Check(name, Status.WRONG, str(error), f"leave {name} out of --isolation, or change its flags")
     second = isinstance(tree, CgroupsV2)
     missing = tree.missing(set(startup.CGROUPS.values()))
     if not missing:

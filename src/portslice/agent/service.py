@@ -27,6 +27,7 @@ from portslice.agent.verbosity import Verbosity
 from portslice.containers import descriptors
 from portslice.containers.container import Container, Request, State
 from portslice.containers.containerizer import Containerizer, Directories
+from portslice.containers.isolators import Sampler
 from portslice.errors import PortsliceError
 from portslice.flags import startup_line
 from portslice.statistics import Snapshots
@@ -118,8 +119,8 @@ class Agent:
             self._watch(container)
         if self.port_mapping is not None:
             self._start(self._follow(self.port_mapping.addresses.changes.fileno()))
-            if (sampling := self.port_mapping.sampling) is not None:
-                self._start(self._sample(sampling.interval_secs))
+        for sampler in self.containerizer.samplers():
+            self._start(self._sample(sampler))
         try:
             yield
         finally:
@@ -168,10 +169,13 @@ class Agent:
             await _readable(descriptor)
             await asyncio.to_thread(self.containerizer.follow)
 
-    async def _sample(self, interval_secs: float) -> None:
+    async def _sample(self, sampler: Sampler) -> None:
         while True:
-            await asyncio.sleep(interval_secs)  # between two, so that a host that lags takes fewer samples
-            await asyncio.to_thread(self.containerizer.sample)
+            try:
+                await sampler.sample(self.containerizer)
+            except Exception as error:  # one round that fails is not the last one
+                log.error("Failed to sample: %s", error, exc_info=error)
+            await asyncio.sleep(sampler.pause_secs)
 
     def _watch(self, container: Container) -> None:
         self._ends[container.id] = asyncio.get_running_loop().create_future()

@@ -22,6 +22,10 @@ from portslice.agent.limits import limits
 from portslice.containers import cgroups, launcher
 from portslice.containers.isolators import Isolator
 from portslice.containers.isolators.cgroups import CgroupsIsolator
+from portslice.containers.isolators.disk import Du
+from portslice.containers.isolators.disk import check as check_du
+from portslice.containers.isolators.perf_event import PerfEvent, PerfSampling
+from portslice.containers.isolators.perf_event import check as check_perf
 from portslice.containers.isolators.posix import PosixCpu, PosixMem
 from portslice.errors import PortsliceError
 from portslice.ports import BlockAllocator, PortRange, PortSet
@@ -40,7 +44,11 @@ DEFAULT_PORTS = PortSet((PortRange(31000, 32000),))
 WELL_KNOWN_PORTS = PortRange(0, 1023)
 MIN_BLOCK = 16
 MIN_SAMPLING_INTERVAL = Duration.parse("20ms")
-_ALIASES = {"process": ("posix/cpu", "posix/mem"), "cgroups": ("cgroups/cpu", "cgroups/mem")}
+_ALIASES = {
+    "process": ("posix/cpu", "posix/mem"),
+    "cgroups": ("cgroups/cpu", "cgroups/mem"),
+    "posix/disk": ("disk/du",),
+}
 _CONTAINERIZER = "Failed to create a containerizer"
 _MESOS_CONTAINERIZER = f"{_CONTAINERIZER}: Could not create MesosContainerizer"
 _ISOLATOR = f"Failed to create isolator '{PORT_MAPPING}'"
@@ -90,7 +98,8 @@ def _makers(flags: AgentFlags) -> Iterator[_Maker]:
         raise StartupError(f"Programs are missing: {', '.join(missing)}. Install them: apt-get install util-linux tini")
     names = isolator_names(flags.isolation)
     controllers = {CGROUPS[name] for name in names if name in CGROUPS}
-    if controllers or os.geteuid() == 0:  # a container has cgroups of its own even where nothing is limited
+    if controllers or PerfEvent.name in names or os.geteuid() == 0:
+        # A container has cgroups of its own even where nothing is limited.
         tree = cgroups.detect(flags.cgroups_hierarchy, flags.cgroups_root)
         if lacking := tree.missing(controllers):
             raise StartupError(
@@ -103,6 +112,12 @@ def _makers(flags: AgentFlags) -> Iterator[_Maker]:
             yield PosixCpu
         elif name == "posix/mem":
             yield PosixMem
+        elif name == Du.name:
+            with _failing(f"Failed to create isolator '{name}'"):
+                yield disk(flags)
+        elif name == PerfEvent.name:
+            with _failing(f"Failed to create isolator '{name}'"):
+                yield perf_event(flags, tree)
         elif name == PORT_MAPPING:
             with _failing(_ISOLATOR):
                 yield port_mapping(flags)
@@ -117,7 +132,7 @@ def isolator_names(isolation: str) -> list[str]:
     names = [name for each in given for name in _ALIASES.get(each, (each,))]
     if len(set(names)) != len(names):
         raise StartupError(f"Duplicate entries found in --isolation flag '[ {', '.join(names)} ]'")
-    known = {"posix/cpu", "posix/mem", *CGROUPS, "filesystem/posix"}
+    known = {"posix/cpu", "posix/mem", *CGROUPS, "filesystem/posix", Du.name, PerfEvent.name}
     if has_network_isolator():
         known.add(PORT_MAPPING)
     for name in names:
@@ -135,6 +150,38 @@ def find_port_mapping(isolators: Sequence[Isolator]) -> "PortMapping | None":
     """The port_mapping isolator among others. Its module needs the extra: it is not imported to look for it."""
     found = next((isolator for isolator in isolators if isolator.name == PORT_MAPPING), None)
     return cast("PortMapping | None", found)
+
+
+# Isolators that sample
+
+
+def disk(flags: AgentFlags) -> _Maker:
+    """Check what the disk/du isolator needs."""
+    check_du()
+    interval = flags.container_disk_watch_interval
+    check_sampling("container_disk_watch_interval", interval)
+    return partial(Du, interval.seconds, enforce=flags.enforce_container_disk_quota)
+
+
+def perf_event(flags: AgentFlags, tree: cgroups.Cgroups) -> _Maker:
+    """Check what the cgroups/perf_event isolator needs: nothing, as long as there is nothing to count."""
+    events = tuple(sorted({event for event in (flags.perf_events or "").split(",") if event}))
+    if not events:
+        return partial(PerfEvent, tree, None)
+    sampling = PerfSampling(events, flags.perf_interval, flags.perf_duration)
+    check_perf(tree, sampling)
+    check_sampling("perf_duration", flags.perf_duration)
+    log.info(
+        "perf_event subsystem will profile for '%s' every '%s' for events: { %s }",
+        flags.perf_duration, flags.perf_interval, ", ".join(events),
+    )
+    return partial(PerfEvent, tree, sampling)
+
+
+def check_sampling(name: str, interval: Duration) -> None:
+    """:raises StartupError: that would be no sampling any more, but a load."""
+    if interval < MIN_SAMPLING_INTERVAL:
+        raise StartupError(f"--{name}={interval} is too short: it should not be smaller than {MIN_SAMPLING_INTERVAL}")
 
 
 # network/port_mapping
@@ -192,6 +239,7 @@ def port_mapping(flags: AgentFlags) -> _Maker:
         fair_queue=None if parent is None else host.FairQueue(parent),
         with_fq_codel=with_fq_codel,
         statistics=extras,
+        port_use_secs=port_use_secs(flags),
     )
     if (egress.limits_any or ingress.limits_any) and not with_fq_codel:
         log.warning("This kernel has no fq_codel: traffic is limited, bloat_reduction is not available")
@@ -297,6 +345,25 @@ def rate_sampling(flags: AgentFlags) -> Sampling | None:
     if interval < MIN_SAMPLING_INTERVAL:
         raise StartupError(f"Rate statistics interval should not be smaller than {MIN_SAMPLING_INTERVAL}")
     return Sampling(window.seconds, interval.seconds)
+
+
+def port_use_secs(flags: AgentFlags) -> float | None:
+    """How often the ports in use are counted; None: not at all.
+
+    :raises StartupError: too often.
+    """
+    from portslice.network import port_use
+
+    interval = flags.network_port_statistics_interval
+    if not interval.ns:
+        return None
+    check_sampling("network_port_statistics_interval", interval)
+    try:
+        port_use.held(WELL_KNOWN_PORTS)
+    except PortsliceError as error:
+        log.warning("It is not known how many ports containers use: %s", error)
+        return None
+    return interval.seconds
 
 
 def flow_parent(flags: AgentFlags) -> int:

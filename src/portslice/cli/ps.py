@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from typing import Any
 
 from portslice.cli.client import Client
 from portslice.cli.table import age, ports, table
@@ -35,7 +36,7 @@ def main(options: argparse.Namespace) -> int:
             each["pid"] or "-",
             ports(each["ports"]),
             ports([each["ephemeral_ports"]]) if each["ephemeral_ports"] else "-",
-            _state(each["state"], each["exit_status"]),
+            _state(each),
             age(time.time() - each["created"]),
             " ".join(each["command"])[:40],
         )
@@ -45,5 +46,8 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def _state(state: str, status: int | None) -> str:
-    return state if state != "exited" else f"exited ({'?' if status is None else status})"
+def _state(container: dict[str, Any]) -> str:
+    if container["state"] != "exited":
+        return str(container["state"])
+    status, message = container["exit_status"], container["message"]
+    return f"exited ({'?' if status is None else status}{': ' if message else ''}{message})"

@@ -43,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="name of the container (default: made up)")
     parser.add_argument("--cpus", type=values.cpus, help="share of CPUs, e.g. 0.5 (default: not limited)")
     parser.add_argument("--mem", type=values.bytes_, help="memory limit, e.g. 64MB (default: not limited)")
+    parser.add_argument("--disk", type=values.bytes_, help="disk for its directory, e.g. 1GB (default: not limited)")
     parser.add_argument(
         "--ports", type=values.ports, default=0, help="how many assigned ports (5), or which (31000-31004)"
     )
@@ -85,6 +86,7 @@ def main(options: argparse.Namespace) -> int:
         "name": options.name,
         "cpus": options.cpus,
         "mem": options.mem,
+        "disk": options.disk,
         "ports": options.ports,
         "egress": options.egress,
         "ingress": options.ingress,
@@ -128,6 +130,8 @@ def _attached(client: Client, container_id: str) -> int:
             raise reader.error
     if ended["exit_status"] is None:
         raise PortsliceError(f"The container '{ended['name']}' ended; {ended['message'].lower()}")
+    if ended["message"]:
+        print(f"portslice: {ended['message']}", file=sys.stderr)
     return int(ended["exit_status"])
 
 

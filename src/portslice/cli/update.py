@@ -25,6 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="name or id of a running container")
     parser.add_argument("--cpus", type=values.cpus, help="share of CPUs, e.g. 0.5")
     parser.add_argument("--mem", type=values.bytes_, help="memory limit, e.g. 64MB")
+    parser.add_argument("--disk", type=values.bytes_, help="disk for its directory, e.g. 1GB")
     parser.add_argument("--ports", type=values.ports, help="how many assigned ports (5), or which (31000-31004)")
     for direction, verb in (("egress", "sends"), ("ingress", "receives")):
         text = f"limit of what it {verb} in bytes per second, e.g. 10MB; 0: none"
@@ -33,10 +34,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Change it."""
-    given = {name: getattr(options, name) for name in ("cpus", "mem", "ports", "egress", "ingress")}
+    given = {name: getattr(options, name) for name in ("cpus", "mem", "disk", "ports", "egress", "ingress")}
     change = {name: value for name, value in given.items() if value is not None}
     if not change:
-        options.parser.error("nothing to change: name at least one of --cpus, --mem, --ports, --egress, --ingress")
+        options.parser.error(f"nothing to change: name at least one of {', '.join(f'--{name}' for name in given)}")
     container = Client(options.socket).update(options.name, change)
     print(json.dumps(container, indent=2) if options.json else container["name"])
     return 0

@@ -30,6 +30,7 @@ class Request:
     :param user_namespace: uid and gid are not the host's but those of a user namespace, which own nothing outside.
     :param read_only: the file system, but for the sandbox and a private /tmp.
     :param devices: of the host's, below /dev, to be seen besides the usual ones.
+    :param disk: bytes that its sandbox may take; None: not limited.
     :param egress: limit of what it sends in bytes per second; 0: none; None: the agent's flags decide.
     :param ingress: likewise of what it receives.
     """
@@ -40,6 +41,7 @@ class Request:
     name: str | None = None
     cpus: float | None = None
     mem: int | None = None
+    disk: int | None = None
     ports: PortSet | int = 0
     environment: dict[str, str] = field(default_factory=dict)
     user_namespace: bool = False
@@ -55,6 +57,7 @@ class Change:
 
     cpus: float | None = None
     mem: int | None = None
+    disk: int | None = None
     ports: PortSet | int | None = None
     egress: int | None = None
     ingress: int | None = None
@@ -101,6 +104,7 @@ class Container:
     :param id: Mesos' container id, also the name of its cgroups.
     :param cpus: share of CPUs asked for; None: not limited.
     :param mem: bytes of memory asked for; None: not limited.
+    :param disk: bytes of disk asked for; None: not limited.
     :param first_id: the host's uid and gid for 0 inside, in a user namespace; None: uid and gid are the host's.
     :param egress: limit asked for, as in `Request`; what is in effect stands in `network`. Likewise `ingress`.
     :param init: its first process; killing it ends all the others.
@@ -118,6 +122,7 @@ class Container:
     environment: dict[str, str] = field(default_factory=dict)
     cpus: float | None = None
     mem: int | None = None
+    disk: int | None = None
     egress: int | None = None
     ingress: int | None = None
     network: Network | None = None

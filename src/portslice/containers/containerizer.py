@@ -16,6 +16,7 @@ import signal
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
@@ -23,7 +24,7 @@ from typing import Any
 
 from portslice.containers import id_range, launcher
 from portslice.containers.container import Change, Container, Request, State
-from portslice.containers.isolators import Isolator, Launch, Statistics
+from portslice.containers.isolators import Isolator, Launch, Sampler, Statistics
 from portslice.containers.journal import Journal
 from portslice.containers.record import Record
 from portslice.errors import ConflictError, ContainerError, NotFoundError, ParseError
@@ -102,13 +103,16 @@ class Containerizer:
                 log.warning("Skipping resource statistic for container %s because: %s", container.id, error)
         return statistics
 
-    def sample(self) -> None:
-        """Let the isolators note how every living container is doing."""
-        for container in self.living():
-            with self._lock:
-                if self._containers.get(container.id) is container:
-                    for isolator in self._isolators:
-                        isolator.sample(container)
+    def samplers(self) -> list[Sampler]:
+        """What the isolators measure in the background; this containerizer is what they are to be given."""
+        return [sampler for isolator in self._isolators for sampler in isolator.samplers()]
+
+    @contextmanager
+    def holding(self, container_id: str) -> Iterator[Container | None]:
+        """See `Containers.holding`."""
+        with self._lock:
+            container = self._containers.get(container_id)
+            yield container if container is not None and container.state is State.RUNNING else None
 
     # Launching
 
@@ -148,6 +152,7 @@ class Containerizer:
                 environment=request.environment,
                 cpus=request.cpus,
                 mem=request.mem,
+                disk=request.disk,
                 read_only=request.read_only,
                 devices=tuple(_checked_device(path) for path in request.devices),
                 egress=request.egress,
@@ -220,7 +225,7 @@ class Containerizer:
             old = self.find(container_id)
             if old.state is not State.RUNNING:
                 raise NotFoundError(f"The container '{old.name}' is not running")
-            asked = {name: getattr(change, name) for name in ("cpus", "mem", "egress", "ingress")}
+            asked = {name: getattr(change, name) for name in ("cpus", "mem", "disk", "egress", "ingress")}
             new = old.changed(**{name: value for name, value in asked.items() if value is not None})
             for isolator in self._isolators:
                 new = isolator.reallocate(new, change)
@@ -257,6 +262,15 @@ class Containerizer:
         if container.init is not None:
             container.init.signal(number)
 
+    def limit(self, container: Container, message: str) -> None:
+        """See `Containers.limit`."""
+        with self.holding(container.id) as found:
+            if found is not container:
+                return
+            container = self._change(container, message=message)
+        log.info("Ending container %s: %s", container.id, message)
+        self.signal(container, signal.SIGKILL)
+
     def reap(self, container_id: str) -> Container:
         """Record how a container ended whose supervisor has ended, and take it apart."""
         with self._lock:
@@ -266,9 +280,9 @@ class Containerizer:
         status = self._record(container).exit_status
         if status is None:
             status = container.exit_status
-        message = "" if status is not None else "The exit status was lost"
         with self._lock:
             container = self._containers[container_id]  # it may have been updated meanwhile
+            message = container.message or ("" if status is not None else "The exit status was lost")
             container = self._change(container, exit_status=status)  # the launcher's record goes with the clean-up
             self._cleanup(container)
             container = self._change(

@@ -80,6 +80,7 @@ def container_json(container: Container) -> dict[str, Any]:
         "ingress_bytes_per_sec": network.ingress.rate if network and network.ingress else None,
         "cpus": container.cpus,
         "mem_bytes": container.mem,
+        "disk_bytes": container.disk,
         "uid": container.uid,
         "gid": container.gid,
         "user_namespace_first_id": container.first_id,
@@ -130,6 +131,7 @@ class Control:
                 name=_member(body, "name", str),
                 cpus=_member(body, "cpus", (int, float)),
                 mem=_member(body, "mem", int),
+                disk=_amount(body, "disk"),
                 ports=_ports(body.get("ports", 0)),
                 environment=_environment(body.get("environment", {})),
                 user_namespace=_switch(body, "user_namespace"),
@@ -155,6 +157,7 @@ class Control:
         change = Change(
             cpus=_member(body, "cpus", (int, float)),
             mem=_member(body, "mem", int),
+            disk=_amount(body, "disk"),
             ports=None if body.get("ports") is None else _ports(body["ports"]),
             egress=_member(body, "egress", int),
             ingress=_member(body, "ingress", int),
@@ -274,6 +277,13 @@ def _member(body: dict[str, Any], name: str, kind: type | tuple[type, ...], defa
         raise ParseError(f"'{name}' is of the wrong type")
     if isinstance(value, (int, float)) and not 0 <= value < 2**63:
         raise ParseError(f"'{name}' is out of range")
+    return value
+
+
+def _amount(body: dict[str, Any], name: str) -> int | None:
+    value: int | None = _member(body, name, int)
+    if value == 0:
+        raise ParseError(f"'{name}' must be more than 0")
     return value
 
 

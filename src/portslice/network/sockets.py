@@ -20,7 +20,6 @@ from portslice.network.sockdiag import SockDiag
 from portslice.ports import PortSet
 
 _DATAGRAMS = (sockdiag.UDP, sockdiag.UDPLITE)
-_REQUIRED = (sockdiag.TCP, sockdiag.UDP)
 _STATES = sockdiag.ALL_STATES - {sockdiag.TIME_WAIT}
 SHOWN = 8
 
@@ -88,10 +87,7 @@ def _processes(inodes: Collection[int]) -> dict[int, list[str]]:
 
 def _all(diag: SockDiag) -> Iterator[HostSocket]:
     """Of every protocol with ports."""
-    protocols = [sockdiag.TCP, *_DATAGRAMS]
-    if Path("/proc/thread-self/net/sctp").exists():
-        protocols.append(sockdiag.SCTP)  # asked for otherwise, it would load a protocol that the host does without
-    for protocol in protocols:
+    for protocol in sockdiag.protocols():
         waiting = sockdiag.CLOSE if protocol in _DATAGRAMS else sockdiag.LISTEN
         try:
             for found in diag.sockets(protocol, states=_STATES):
@@ -99,5 +95,5 @@ def _all(diag: SockDiag) -> Iterator[HostSocket]:
                 if found.port and (found.state != sockdiag.FIN_WAIT2 or found.inode):
                     yield HostSocket(found.port, protocol, found.state == waiting, found.inode)
         except sockdiag.NotListed:
-            if protocol in _REQUIRED:
+            if protocol in sockdiag.ESSENTIAL:
                 raise

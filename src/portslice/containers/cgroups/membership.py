@@ -68,6 +68,21 @@ class Membership:
     def join_files(self, container_id: str) -> list[Path]:
         return sorted(tree.join_file(container_id) for tree in self._every if tree.exists(container_id))
 
+    @property
+    def has_perf(self) -> bool:
+        return self._perf_tree() in self._joinable
+
+    def perf_name(self, container_id: str) -> str | None:
+        tree = self._perf_tree()
+        return str(tree.path(container_id).relative_to(tree.mount)) if tree and tree.exists(container_id) else None
+
+    def _perf_tree(self) -> Tree | None:
+        """Where perf(1) looks: in version 1's own hierarchy of perf_event, else in version 2's, all of whose cgroups
+        have it."""
+        own = [tree for hierarchy, tree in self._found.items() if "perf_event" in hierarchy.names]
+        unified = [tree for hierarchy, tree in self._found.items() if not hierarchy.names]
+        return next(iter(own + unified), None)
+
     def ids(self) -> list[str]:
         return sorted({container_id for tree in self._every for container_id in tree.ids()})
 

@@ -90,6 +90,13 @@ class Cgroups(Protocol):
     def pressure(self, container_id: str) -> Pressure:
         """A counter of memory pressure, to be closed; also for a container that has been running for a while."""
 
+    @property
+    def has_perf(self) -> bool:
+        """Whether events can be counted in cgroups of containers."""
+
+    def perf_name(self, container_id: str) -> str | None:
+        """The container's cgroup as perf(1) names it: from where its hierarchy is mounted. None without one."""
+
     def ids(self) -> list[str]:
         """The ids of all containers that have cgroups below our root, ours of an earlier life included; sorted."""
 

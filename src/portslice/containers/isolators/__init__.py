@@ -1,6 +1,11 @@
-"""Isolators, one file each, as in Mesos: each keeps containers apart in one respect and measures them in it."""
+"""Isolators, one file each, as in Mesos: each keeps containers apart in one respect and measures them in it.
 
-from collections.abc import Iterable
+What takes too long to be measured for a request, or is about a stretch of time, is sampled in the background: an
+isolator has a `Sampler` for it, and `usage` tells of the last round.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +26,34 @@ class Launch:
     namespace: Path | None = None
     join_files: tuple[Path, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+
+
+class Containers(Protocol):
+    """What a sampler may know of the containers, and do to them."""
+
+    def living(self) -> list[Container]:
+        """Those that run."""
+
+    def holding(self, container_id: str) -> AbstractContextManager[Container | None]:
+        """The container as it is, and so it stays inside the block; None: it does not run any more. Nothing else can
+        be done to any container meanwhile, so the block is to be short."""
+
+    def limit(self, container: Container, message: str) -> None:
+        """End a container that has had more than its due; `message` is what is said of its end. Nothing happens to one
+        that has changed, or ended, since it was looked at."""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Something that is measured in the background, over and over.
+
+    :param pause_secs: from the end of one round to the beginning of the next, so that a host that lags has fewer.
+    :param sample: one round. It runs in the agent's event loop: what blocks is for threads and processes, and when it
+        is cancelled, its processes end. That a container ends meanwhile is no error.
+    """
+
+    pause_secs: float
+    sample: Callable[[Containers], Awaitable[None]]
 
 
 class Isolator(Protocol):
@@ -58,8 +91,8 @@ class Isolator(Protocol):
     def usage(self, container: Container) -> Statistics:
         """Members of ResourceStatistics. Any error costs only these."""
 
-    def sample(self, container: Container) -> None:
-        """Note what `usage` is to tell of a stretch of time. Called at intervals, if the agent is told to."""
+    def samplers(self) -> Sequence[Sampler]:
+        """What it measures in the background while the agent runs."""
 
     def cleanup(self, container: Container) -> list[str]:
         """Take everything back, to the end whatever fails; what failed, in words."""
@@ -93,7 +126,8 @@ class BaseIsolator:
 
     def update(self, old: Container, new: Container) -> None: ...
 
-    def sample(self, container: Container) -> None: ...
+    def samplers(self) -> Sequence[Sampler]:
+        return ()
 
     def cleanup(self, container: Container) -> list[str]:
         return []

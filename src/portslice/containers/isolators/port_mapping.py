@@ -8,17 +8,19 @@ for one (portslice.network.reserved), and one that asked for it by number is fou
 (portslice.network.sockets).
 """
 
+import asyncio
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from portslice.containers.container import Change, Container, Network, Request, State
-from portslice.containers.isolators import BaseIsolator, Launch, Statistics
+from portslice.containers.isolators import BaseIsolator, Containers, Launch, Sampler, Statistics
 from portslice.errors import ConflictError, ContainerError, NetworkError, NoPortsError
 from portslice.network import host as shared_host
-from portslice.network import namespaces, reserved, sockets
+from portslice.network import namespaces, port_use, reserved, sockets
 from portslice.network.addresses import HostAddresses
 from portslice.network.attachment import Attachment
 from portslice.network.dataplane import HOST, REASONS, SLOTS, DataPlane
@@ -31,9 +33,10 @@ from portslice.network.stack import Stack
 from portslice.network.statistics import Extras, NetworkStatistics
 from portslice.ports import BlockAllocator, PortRange, PortSet, choose_ports
 from portslice.rates import RatePolicy
-from portslice.sampling import Sampling
 
 log = logging.getLogger(__name__)
+
+_PORT_USE_SHARE = 0.02  # of one CPU, at most
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Options:
     :param ingress: limits of what they receive.
     :param ingress_for_existing: whether `ingress` is put on a running container that has no such limit.
     :param statistics: beyond those that are always there.
+    :param port_use_secs: between two rounds of counting the ports in use; None: they are not counted.
     """
 
     tag: str
@@ -62,6 +66,7 @@ class Options:
     fair_queue: FairQueue | None
     with_fq_codel: bool
     statistics: Extras
+    port_use_secs: float | None = None
 
     @property
     def managed(self) -> PortSet:
@@ -103,6 +108,7 @@ class PortMapping(BaseIsolator):
         self._used_ports = PortSet()
         self._used_slots = {0}
         self._statistics = NetworkStatistics(self._plane, options.statistics)
+        self._ports_in_use: dict[str, int] = {}
         if waiting := [each for each in _host_sockets(options.managed) if each.waits]:
             log.warning("The host listens on ports of the containers: %s", sockets.describe(waiting))
 
@@ -190,16 +196,52 @@ class PortMapping(BaseIsolator):
     def usage(self, container: Container) -> Statistics:
         if container.network is None:
             return {}
-        return self._statistics.usage(self._attachment(container, container.network))
+        statistics = self._statistics.usage(self._attachment(container, container.network))
+        if (in_use := self._ports_in_use.get(container.id)) is not None:
+            statistics["net_ephemeral_ports_in_use"] = in_use  # beyond Mesos
+        return statistics
 
-    def sample(self, container: Container) -> None:
-        if container.network is not None:
-            self._statistics.sample(self._attachment(container, container.network))
+    def samplers(self) -> Sequence[Sampler]:
+        rates, port_use_secs = self._options.statistics.rates, self._options.port_use_secs
+        samplers = [Sampler(rates.interval_secs, self._sample_rates)] if rates else []
+        if port_use_secs is not None:
+            samplers.append(Sampler(port_use_secs, self._sample_port_use))
+        return samplers
 
-    @property
-    def sampling(self) -> Sampling | None:
-        """When `sample` is to be called; None: there is no need to."""
-        return self._options.statistics.rates
+    async def _sample_rates(self, containers: Containers) -> None:
+        def all_of_them() -> None:
+            for each in containers.living():
+                with containers.holding(each.id) as container:
+                    if container is not None and container.network is not None:
+                        self._statistics.sample(self._attachment(container, container.network))
+
+        await asyncio.to_thread(all_of_them)
+
+    async def _sample_port_use(self, containers: Containers) -> None:
+        for container in containers.living():
+            spent_secs = await asyncio.to_thread(self._count_ports, containers, container)
+            await asyncio.sleep(spent_secs * (1 / _PORT_USE_SHARE - 1))
+
+    def _count_ports(self, containers: Containers, container: Container) -> float:
+        """Note how many ports it holds; the CPU time that it took to find out."""
+        if container.network is None:
+            return 0.0
+        began = time.thread_time()
+        in_use = problem = None
+        try:
+            in_use = port_use.in_use(self._namespaces() / container.id, container.network.ephemeral)
+        except (OSError, NetworkError) as error:
+            problem = error
+        spent_secs = time.thread_time() - began
+        with containers.holding(container.id) as now:
+            if now is None:
+                pass  # it may have been too late
+            elif in_use is None:
+                self._ports_in_use.pop(now.id, None)
+                log.warning("The ports that container %s uses cannot be counted: %s", now.id, problem)
+            else:
+                self._ports_in_use[now.id] = in_use
+        return spent_secs
 
     def drops(self, container: Container | None) -> dict[str, Any]:
         """Packets refused by reason, and the last one of each; None: those that concern no container."""
@@ -227,6 +269,7 @@ class PortMapping(BaseIsolator):
             return []
         attachment = self._attachment(container, container.network)
         self._statistics.forget(attachment)
+        self._ports_in_use.pop(container.id, None)
         problems = self._stack.detach(attachment)
         self._blocks.release(container.network.ephemeral)
         self._used_ports -= container.network.ports
