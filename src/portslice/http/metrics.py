@@ -110,6 +110,7 @@ class Metrics:
         used = {
             "cpus": sum(container.cpus or 0 for container in alive),
             "mem": sum(container.mem or 0 for container in alive) / _MB,
+            "disk": sum(container.disk or 0 for container in alive) / _MB,
         }
         for name in ("cpus", "gpus", "mem", "disk"):
             total = self._agent.offer.resources.scalar(name) or 0

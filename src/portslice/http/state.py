@@ -178,7 +178,7 @@ def _used(containers: Iterable[Container]) -> dict[str, float | str]:
     listed = list(containers)
     ports = PortSet(ranges for each in listed if each.network for ranges in each.network.ports.ranges)
     shown: dict[str, float | str] = {
-        "disk": 0.0,
+        "disk": sum(each.disk or 0 for each in listed) / _MB,
         "mem": sum(each.mem or 0 for each in listed) / _MB,
         "gpus": 0.0,
         "cpus": round(float(sum(each.cpus or 0 for each in listed)), 3),
