@@ -26,6 +26,8 @@ class State(StrEnum):
 class Request:
     """What somebody wants to run.
 
+    :param id: the container's id, if the caller wants to choose it; such a container is a standalone one (Mesos'
+        LAUNCH_CONTAINER), and its name is its id unless it has another.
     :param ports: assigned ports by number, or how many.
     :param user_namespace: uid and gid are not the host's but those of a user namespace, which own nothing outside.
     :param read_only: the file system, but for the sandbox and a private /tmp.
@@ -37,6 +39,7 @@ class Request:
     command: tuple[str, ...]
     uid: int
     gid: int
+    id: str | None = None
     name: str | None = None
     cpus: float | None = None
     mem: int | None = None
@@ -99,6 +102,7 @@ class Container:
     """One container. A value: every change is a new one, written to the journal before the kernel is touched.
 
     :param id: Mesos' container id, also the name of its cgroups.
+    :param standalone: whether whoever launched it chose the id.
     :param cpus: share of CPUs asked for; None: not limited.
     :param mem: bytes of memory asked for; None: not limited.
     :param first_id: the host's uid and gid for 0 inside, in a user namespace; None: uid and gid are the host's.
@@ -115,6 +119,7 @@ class Container:
     gid: int
     sandbox: Path
     created: float
+    standalone: bool = False
     environment: dict[str, str] = field(default_factory=dict)
     cpus: float | None = None
     mem: int | None = None
