@@ -16,6 +16,7 @@ that raises ParseError can be a parser. The syntax is that of stout's `FlagsBase
     --name, --no-name       a boolean; `--name=` is true, too
     MESOS_NAME=value        the environment; names nobody declared are ignored, the command line wins
     file:///path            as any value but a path's: the content of the file, not trimmed
+                            (a secret's or a JSON object's may be a bare absolute path, too, with a warning)
     --                      the end of the flags; what does not begin with -- is not a flag, and ignored
 
 Names are read in any case. A flag may be given once, an alias counting as its name. All errors are FlagErrors with
@@ -25,6 +26,7 @@ the texts of Mesos; behind an unknown flag's, a second sentence names the flag t
 import difflib
 import json
 import math
+import os
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -126,12 +128,14 @@ def flag(
     help: str,
     aliases: tuple[str, ...] = (),
     required: bool = False,
+    secret: bool = False,
 ) -> T:
     """Declare a field of a flags dataclass.
 
-    The value None means "not set". Aliases are deprecated names. A required flag has no default.
+    The value None means "not set". Aliases are deprecated names. A required flag has no default. The value of a secret
+    one is never shown, and its file is expected to be its owner's alone.
     """
-    return cast(T, field(default=default, metadata={_KEY: _Declaration(parse, help, aliases, required)}))
+    return cast(T, field(default=default, metadata={_KEY: _Declaration(parse, help, aliases, required, secret)}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,7 @@ class _Declaration:
     help: str
     aliases: tuple[str, ...]
     required: bool
+    secret: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +163,7 @@ class _Flag:
 
 
 _KEY = "flag"
+_HIDDEN = "(hidden)"
 
 
 def _flags_of(cls: "type[DataclassInstance]") -> list[_Flag]:
@@ -245,16 +251,28 @@ class _Loader:
         try:
             return flag.declaration.parse(self._fetch(flag, value))
         except ParseError as error:
-            raise FlagError(f"Failed to load flag '{name}': Failed to load value '{value}': {error}") from None
+            shown = _HIDDEN if flag.declaration.secret else value
+            raise FlagError(f"Failed to load flag '{name}': Failed to load value '{shown}': {error}") from None
 
     def _fetch(self, flag: _Flag, value: str) -> str:
         """The value itself, or the content of the file it names."""
         if flag.declaration.parse is path:
             return value
-        if flag.declaration.parse is json_object and value.startswith("/"):
+        secret = flag.declaration.secret
+        if (secret or flag.declaration.parse is json_object) and value.startswith("/"):
             self.warnings.append(f"Flag '{flag.name}' names a file by its bare path: write 'file://{value}' instead")
-            return _read(value)
-        return _read(value.removeprefix("file://")) if value.startswith("file://") else value
+            value = f"file://{value}"
+        if not value.startswith("file://"):
+            if secret:
+                self.warnings.append(f"Flag '{flag.name}' shows its secret to whoever lists processes: name a file")
+            return value
+        content = _read(file := value.removeprefix("file://"))
+        if secret and os.stat(file).st_mode & 0o077:
+            self.warnings.append(
+                f"Permissions on credentials file '{file}' are too open; it is recommended that your credentials file "
+                "is NOT accessible by others"
+            )
+        return content
 
     def _hint(self, name: str) -> str:
         near = difflib.get_close_matches(name, self.flags, n=1, cutoff=0.7)
@@ -276,8 +294,10 @@ def _read(file: str) -> str:
 
 def as_strings(instance: "DataclassInstance") -> dict[str, str]:
     """The flags that are set, by name, in the spelling that `load` reads (Mesos' `/flags`)."""
-    values = ((flag.name, getattr(instance, flag.name)) for flag in _flags_of(type(instance)))
-    return {name: _string(value) for name, value in values if value is not None}
+    values = ((flag, getattr(instance, flag.name)) for flag in _flags_of(type(instance)))
+    return {
+        flag.name: _HIDDEN if flag.declaration.secret else _string(value) for flag, value in values if value is not None
+    }
 
 
 def startup_line(instance: "DataclassInstance") -> str:

@@ -41,6 +41,11 @@ class Usage:
 Snapshot = tuple[Usage, ...]
 
 
+def executors(snapshot: Snapshot) -> Snapshot:
+    """Without the standalone containers, of which Mesos tells in GET_CONTAINERS alone."""
+    return tuple(usage for usage in snapshot if not usage.container.standalone)
+
+
 class Snapshots:
     """Takes snapshots, at most one at a time."""
 

@@ -280,3 +280,32 @@ def test_what_is_shown_loads_back(flags: Flags) -> None:
     shown = as_strings(flags)
     assert load(Flags, [f"--{name}={value}" for name, value in shown.items()], {}) == (flags, [])
     assert load(Flags, [], {f"MESOS_{name.upper()}": value for name, value in shown.items()}) == (flags, [])
+
+
+@dataclass(frozen=True)
+class Secretive:
+    key: dict[str, Any] | None = flag(None, parse=json_object, secret=True, help="A secret.")
+
+
+def test_a_secret_is_read_and_never_shown(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text('{"a":"swordfish"}')
+    file.chmod(0o600)
+    flags, warnings = load(Secretive, [f"--key=file://{file}"], {})
+    assert (flags.key, warnings) == ({"a": "swordfish"}, [])
+    assert as_strings(flags) == {"key": "(hidden)"}
+    assert "swordfish" not in startup_line(flags)
+    with pytest.raises(FlagError) as caught:
+        load(Secretive, ["--key=swordfish"], {})
+    assert "swordfish" not in str(caught.value)
+
+
+def test_a_secret_that_others_can_read_warns(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("{}")
+    file.chmod(0o640)
+    (bare, open_) = load(Secretive, [f"--key={file}"], {})[1]
+    assert bare == f"Flag 'key' names a file by its bare path: write 'file://{file}' instead"
+    assert open_.startswith(f"Permissions on credentials file '{file}' are too open")
+    (shown,) = load(Secretive, ["--key={}"], {})[1]
+    assert "lists processes" in shown

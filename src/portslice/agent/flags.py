@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from portslice.credentials import Credentials
 from portslice.flags import boolean, bytes_, duration, flag, json_object, path, text, uint16
 from portslice.units import Bytes, Duration
 
 DEFAULT_RUNTIME_DIR = Path("/run/portslice")
 DEFAULT_WORK_DIR = Path("/var/lib/portslice")
 SOCKET_NAME = "agent.sock"
+LOG_NAME = "portslice-agent.log"
 _NOT_YET = "Not supported yet."
 
 # Mesos' flags that are known, so that none is taken for a slip of the pen in another one's name, and refused if set.
@@ -28,7 +30,7 @@ class AgentFlags:
     ip: str | None = flag(
         None,
         parse=text,
-        help="IP address to listen on; all addresses if unset. Whatever listens there only reads.",
+        help="IP address to listen on; all addresses if unset. Without --http_credentials, all there only reads.",
     )
     port: int = flag(5051, parse=uint16, help="TCP port to listen on; 0 lets the kernel choose.")
     hostname: str | None = flag(None, parse=text, help="The hostname to report; found out if unset.")
@@ -47,6 +49,35 @@ class AgentFlags:
     )
     socket_group: str | None = flag(
         None, parse=text, help="Group that may use the socket besides root. Its members run containers as themselves."
+    )
+    # Who may do what on the TCP port
+    http_credentials: Credentials | None = flag(
+        None,
+        parse=Credentials.parse,
+        secret=True,
+        help='Who may change things and see sandboxes on the TCP port, too: `{"credentials":[{"principal":"ops",'
+        '"secret":"…"}]}`, as `file:///path`. Without it that needs --socket.',
+    )
+    authenticate_http_readonly: bool = flag(
+        False, parse=boolean, help="What only reads needs --http_credentials, too, but for /health and /version."
+    )
+    authenticate_http_readwrite: bool = flag(
+        False, parse=boolean, help="All calls of the operator API need --http_credentials, those that only read, too."
+    )
+    http_users: str = flag(
+        "nobody",
+        parse=text,
+        help="Users as whom containers may be launched with --http_credentials, separated by commas; the first is the "
+        "default. Never root: that needs --socket.",
+    )
+    open_files: bool = flag(
+        False,
+        parse=boolean,
+        help="Show sandboxes and the agent's log to whoever reaches the TCP port, as Mesos does (/files, LIST_FILES, "
+        "READ_FILE, ATTACH_CONTAINER_OUTPUT).",
+    )
+    http_heartbeat_interval: Duration = flag(
+        Duration.parse("30secs"), parse=duration, help="Between heartbeats on streams of a container's output."
     )
     # What is offered
     resources: str = flag(
@@ -260,7 +291,7 @@ class AgentFlags:
     log_dir: Path | None = flag(None, parse=path, help="Directory for a log file; standard error only if unset.")
     strict: bool = flag(True, parse=boolean, help="Accepted for Mesos' sake: recovery repairs what it can either way.")
     switch_user: bool = flag(True, parse=boolean, help="Accepted for Mesos' sake: containers run as their caller.")
-    credential: dict[str, Any] | None = flag(None, parse=json_object, help=_NOT_YET)
+    credential: dict[str, Any] | None = flag(None, parse=json_object, secret=True, help=_NOT_YET)
     help: bool = flag(False, parse=boolean, help="Print this help.")
     version: bool = flag(False, parse=boolean, help="Print the version.")
 

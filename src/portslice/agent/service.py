@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from portslice.agent import firewall, identity, mounts, offer, startup
 from portslice.agent.flags import NOT_YET, AgentFlags
+from portslice.agent.policy import policy
 from portslice.agent.verbosity import Verbosity
 from portslice.containers import descriptors
 from portslice.containers.container import Container, Request, State
@@ -91,6 +92,7 @@ class Agent:
                 f"Unknown option for 'recover' flag {self.flags.recover}. Please run the agent with '--help' to see "
                 "the valid options"
             )
+        self.policy = policy(self.flags)
         self.disabled_endpoints = firewall.disabled_endpoints(self.flags.firewall_rules)
 
     def _make_directories(self) -> None:
@@ -148,6 +150,13 @@ class Agent:
             # Its own value, not what is on record by then: where many end together, some are forgotten at once.
             return await asyncio.shield(end)
         return self.containerizer.find(container.id)
+
+    async def remove(self, container: Container) -> None:
+        """Forget a container that has ended, and its sandbox.
+
+        :raises ConflictError: it runs.
+        """
+        await asyncio.to_thread(self.containerizer.remove, container.id)
 
     async def kill(self, container: Container, number: signal.Signals) -> None:
         """Signal a container; a SIGTERM is followed by SIGKILL after the grace period."""

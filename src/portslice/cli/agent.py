@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from portslice import __version__
-from portslice.agent.flags import AgentFlags
+from portslice.agent.flags import LOG_NAME, AgentFlags
 from portslice.cli.main import guarded
 from portslice.errors import FlagError, PortsliceError
 from portslice.flags import load, usage
@@ -78,7 +78,7 @@ def _log(flags: AgentFlags) -> None:
     handlers: list[logging.Handler] = [] if flags.quiet else [logging.StreamHandler()]
     if flags.log_dir is not None:
         flags.log_dir.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(flags.log_dir / "portslice-agent.log"))
+        handlers.append(logging.FileHandler(flags.log_dir / LOG_NAME))
     form = "%(levelname).1s%(asctime)s.%(msecs)03d000 %(process)5d %(filename)s:%(lineno)d] %(message)s"
     for handler in handlers:
         handler.setFormatter(logging.Formatter(form, datefmt="%m%d %H:%M:%S"))

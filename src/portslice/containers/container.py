@@ -26,6 +26,8 @@ class State(StrEnum):
 class Request:
     """What somebody wants to run.
 
+    :param id: the container's id, if the caller wants to choose it; such a container is a standalone one (Mesos'
+        LAUNCH_CONTAINER), and its name is its id unless it has another.
     :param ports: assigned ports by number, or how many.
     :param user_namespace: uid and gid are not the host's but those of a user namespace, which own nothing outside.
     :param read_only: the file system, but for the sandbox and a private /tmp.
@@ -38,6 +40,7 @@ class Request:
     command: tuple[str, ...]
     uid: int
     gid: int
+    id: str | None = None
     name: str | None = None
     cpus: float | None = None
     mem: int | None = None
@@ -102,6 +105,7 @@ class Container:
     """One container. A value: every change is a new one, written to the journal before the kernel is touched.
 
     :param id: Mesos' container id, also the name of its cgroups.
+    :param standalone: whether whoever launched it chose the id.
     :param cpus: share of CPUs asked for; None: not limited.
     :param mem: bytes of memory asked for; None: not limited.
     :param disk: bytes of disk asked for; None: not limited.
@@ -119,6 +123,7 @@ class Container:
     gid: int
     sandbox: Path
     created: float
+    standalone: bool = False
     environment: dict[str, str] = field(default_factory=dict)
     cpus: float | None = None
     mem: int | None = None

@@ -35,6 +35,10 @@ KEPT_EXITED = 150  # as Mesos' --max_completed_executors_per_framework
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+class KnownIdError(ConflictError):
+    """A container with this id is on record already."""
+
+
 @dataclass(frozen=True)
 class Directories:
     """Where an agent keeps its things.
@@ -128,7 +132,7 @@ class Containerizer:
             self.launch_errors += 1
             self._cleanup(container)
             self._forget(container)
-            if isinstance(error, OSError):
+            if isinstance(error, (OSError, ValueError)):  # the latter: a command with a NUL, for instance
                 raise ContainerError(f"Failed to launch container: {error}") from error
             raise
         return container
@@ -137,10 +141,14 @@ class Containerizer:
         if not request.command or not request.command[0]:
             raise ParseError("A container needs a command")
         with self._lock:
-            container_id = str(uuid.uuid4())
-            name = _checked_name(request.name or f"c-{container_id[:8]}")
+            container_id = str(uuid.uuid4()) if request.id is None else _checked_id(request.id)
+            if container_id in self._containers:
+                raise KnownIdError(f"A container with the id '{container_id}' is there already")
+            name = _checked_name(request.name or request.id or f"c-{container_id[:8]}")
             if any(each.name == name and each.state is not State.EXITED for each in self._containers.values()):
                 raise ConflictError(f"A container with the name '{name}' is running already")
+            if name in self._containers:  # or nobody could tell which of the two is meant
+                raise ConflictError(f"The name '{name}' is the id of another container")
             container = Container(
                 id=container_id,
                 name=name,
@@ -149,6 +157,7 @@ class Containerizer:
                 gid=request.gid,
                 sandbox=self._directories.work / "containers" / container_id,
                 created=time.time(),
+                standalone=request.id is not None,
                 environment=request.environment,
                 cpus=request.cpus,
                 mem=request.mem,
@@ -177,6 +186,8 @@ class Containerizer:
     def _start(self, container: Container) -> Container:
         with self._lock:
             launches = [isolator.prepare(container) for isolator in self._isolators]
+        if container.standalone:  # one of this id that nobody remembers, from before the machine's boot
+            shutil.rmtree(container.sandbox, ignore_errors=True)
         container.sandbox.mkdir(parents=True)
         spec = self._spec(container, launches)
         os.chown(container.sandbox, spec.host_uid, spec.host_gid)
@@ -299,6 +310,17 @@ class Containerizer:
             self._forget(old)
         return container
 
+    def remove(self, container_id: str) -> None:
+        """Forget a container that has ended, and its sandbox.
+
+        :raises ConflictError: it runs.
+        """
+        with self._lock:
+            container = self.find(container_id)
+            if container.state is not State.EXITED:
+                raise ConflictError(f"The container '{container.id}' has not terminated yet: kill it first")
+            self._forget(container)
+
     def _cleanup(self, container: Container) -> None:
         with self._lock:
             for isolator in reversed(self._isolators):
@@ -392,6 +414,18 @@ def _checked_name(name: str) -> str:
     if name in (".", "..") or len(name) > 242 or any(c in "/\\" or c.isspace() or not c.isprintable() for c in name):
         raise ParseError(f"The name '{name}' contains invalid characters")
     return name
+
+
+def _checked_id(container_id: str) -> str:
+    """Mesos' rules for a container's id (slave/validation.cpp), by which it can be the name of files and cgroups."""
+    what = "'ContainerID.value'"
+    if not container_id:
+        raise ParseError(f"{what} must not be empty")
+    if len(os.fsencode(container_id)) > 242:
+        raise ParseError(f"{what} '{container_id}' must not be longer than 242 bytes")
+    if any(c in "./\\" or c.isspace() or not c.isprintable() for c in container_id):
+        raise ParseError(f"{what} '{container_id}' contains invalid characters")
+    return container_id
 
 
 def _checked_device(path: Path) -> Path:

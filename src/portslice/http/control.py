@@ -15,9 +15,7 @@ Errors are {"error": "text"} with 400 (bad request), 403, 404, 409 (name or port
 
 import asyncio
 import json
-import os
 import signal
-import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
 from pathlib import Path
@@ -36,6 +34,7 @@ from portslice.errors import (
     PortsliceError,
 )
 from portslice.http.access import peer_of
+from portslice.http.output import followed
 from portslice.ports import PortSet
 
 _STATUS: tuple[tuple[type[PortsliceError], int], ...] = (
@@ -47,8 +46,6 @@ _STATUS: tuple[tuple[type[PortsliceError], int], ...] = (
     (PortsliceError, 500),
 )
 _LAST_ID = 2**32 - 2  # the next one means "none" (chown(2))
-_FOLLOW_SECS = 0.05
-_CHUNK = 1 << 16
 
 
 @web.middleware
@@ -71,6 +68,7 @@ def container_json(container: Container) -> dict[str, Any]:
     return {
         "name": container.name,
         "id": container.id,
+        "standalone": container.standalone,
         "state": container.state,
         "pid": container.init.pid if container.init else None,
         "command": list(container.command),
@@ -201,26 +199,14 @@ class Control:
     async def output(self, request: web.Request) -> web.StreamResponse:
         """The bytes of an output as they are written, until the container has ended."""
         container = self._find(request)
-        path = container.sandbox / request.match_info["stream"]
         offset = int(request.query.get("offset", "0")) if request.query.get("offset", "0").isdigit() else 0
         response = web.StreamResponse()
         await response.prepare(request)
-        descriptor = await asyncio.to_thread(_open, path)
-        if descriptor is None:
-            return response
-        try:
-            while True:
-                ended = self._agent.containerizer.find(container.id).state is State.EXITED
-                while data := await asyncio.to_thread(os.pread, descriptor, _CHUNK, offset):
-                    offset += len(data)
-                    await response.write(data)
-                if ended:
-                    return response
-                await asyncio.sleep(_FOLLOW_SECS)
-        except (NotFoundError, ConnectionResetError):
-            return response
-        finally:
-            os.close(descriptor)
+        async with followed(self._agent, container, request.match_info["stream"], offset=offset) as pieces:
+            async for piece in pieces:
+                if piece is not None:
+                    await response.write(piece[1])
+        return response
 
     def _find(self, request: web.Request) -> Container:
         return self._agent.containerizer.find(request.match_info["name"])
@@ -240,18 +226,6 @@ def _refused(container: Container | None, drops: dict[str, Any]) -> list[dict[st
         last = {name: value for name, value in sample.items() if name != "reason"}
         refused.append({**whose, "reason": reason, "packets": drops["counts"].get(reason, 0), "last": last})
     return sorted(refused, key=lambda each: (-each["packets"], each["reason"]))
-
-
-def _open(path: Path) -> int | None:
-    """The sandbox is its owner's: nothing but a plain file is read from it."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def _bounds(ports: PortSet) -> list[tuple[int, int]]:

@@ -120,7 +120,9 @@ class Metrics:
 
 
 def _alive(agent: Agent) -> list[Container]:
-    return [container for container in agent.containerizer.all() if container.state is not State.EXITED]
+    """The executors; what standalone containers use is not taken off what the agent offers."""
+    found = agent.containerizer.all()
+    return [container for container in found if container.state is not State.EXITED and not container.standalone]
 
 
 def _machine_name(name: str) -> str:

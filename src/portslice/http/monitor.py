@@ -16,6 +16,7 @@ from portslice.agent.service import Agent
 from portslice.containers.container import Container
 from portslice.flags import as_strings
 from portslice.overview import overview
+from portslice.statistics import executors
 
 MESOS_VERSION = "1.11.0"  # whose interface this is: clients choose what they ask for by it
 # Our own build; Mesos' members without a value here are empty.
@@ -68,7 +69,8 @@ class Monitor:
 
     async def statistics(self, request: web.Request) -> web.Response:
         """What the living containers use: an array, one element a container."""
-        return json_response(request, [usage.monitor_json() for usage in await self._agent.snapshots.take()])
+        snapshot = executors(await self._agent.snapshots.take())
+        return json_response(request, [usage.monitor_json() for usage in snapshot])
 
     async def containers(self, request: web.Request) -> web.Response:
         """What /monitor/statistics says, with container ids and status.
@@ -76,7 +78,7 @@ class Monitor:
         `container_id`, `framework_id`, or `executor_id` and `framework_id` in the query choose some of them.
         """
         chosen = _filter(request.query)
-        snapshot = await self._agent.snapshots.take()
+        snapshot = executors(await self._agent.snapshots.take())
         return json_response(request, [usage.containers_json() for usage in snapshot if chosen(usage.container)])
 
     async def overview(self, request: web.Request) -> web.Response:

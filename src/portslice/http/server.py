@@ -1,4 +1,4 @@
-"""The listeners: a TCP port that reads, a Unix socket that does everything."""
+"""The listeners: a TCP port that reads (and does more for whom has credentials), a Unix socket that does everything."""
 
 import asyncio
 import grp
@@ -13,15 +13,19 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
+from aiohttp.typedefs import Middleware
 
 from portslice.agent.service import Agent
 from portslice.errors import PortsliceError
 from portslice.http import machine
+from portslice.http.access import Access
 from portslice.http.control import Control, errors_as_json
 from portslice.http.dashboard import Dashboard
+from portslice.http.files import FilesEndpoints
 from portslice.http.help import Help
 from portslice.http.metrics import Metrics
 from portslice.http.monitor import Monitor
+from portslice.http.operator import Operator
 from portslice.http.prometheus import Prometheus
 from portslice.http.routing import Endpoints, Handler, is_own, plain_errors, serve
 from portslice.http.state import AgentState
@@ -67,7 +71,7 @@ async def serving(agent: Agent) -> AsyncIterator[None]:
     """
     listener = _bind_tcp(agent.flags.ip, agent.flags.port)
     agent.port = listener.getsockname()[1]
-    tcp = await _listen(_application(on_tcp(agent), agent.disabled_endpoints), listener)
+    tcp = await _listen(_application(on_tcp(agent), agent.disabled_endpoints, Access(agent).reading), listener)
     try:
         own = _bind_unix(agent.flags.socket_path, agent.flags.socket_group)
         unix = await _listen(_application(on_socket(agent)), own)
@@ -98,16 +102,16 @@ async def run(agent: Agent) -> None:
 
 def on_socket(agent: Agent) -> list[web.RouteDef]:
     """What the Unix socket serves."""
-    return [*Control(agent).routes(), *_reading(agent)]
+    return [*Control(agent).routes(), *_both(agent)]
 
 
 def on_tcp(agent: Agent) -> list[web.RouteDef]:
     """What the TCP port serves. The page is here alone: were the socket forwarded to a browser, any page in it could
     change the host."""
-    return [*_reading(agent), *Dashboard(agent).routes()]
+    return [*_both(agent), *Dashboard(agent).routes()]
 
 
-def _reading(agent: Agent) -> list[web.RouteDef]:
+def _both(agent: Agent) -> list[web.RouteDef]:
     """What both listeners serve."""
     return [
         *Monitor(agent).routes(),
@@ -116,11 +120,15 @@ def _reading(agent: Agent) -> list[web.RouteDef]:
         *Prometheus(agent).routes(),
         *machine.routes(),
         *LoggingToggle(agent).routes(),
+        *FilesEndpoints(agent).routes(),
+        *Operator(agent).routes(),
     ]
 
 
-def _application(served: list[web.RouteDef], disabled: Iterable[str] = ()) -> web.Application:
-    application = web.Application(middlewares=[_logged, plain_errors, errors_as_json])
+def _application(
+    served: list[web.RouteDef], disabled: Iterable[str] = (), *middlewares: Middleware
+) -> web.Application:
+    application = web.Application(middlewares=[_logged, plain_errors, *middlewares, errors_as_json])
     application.add_routes(route for route in served if is_own(route))
     endpoints = Endpoints()
     endpoints.add(route for route in served if not is_own(route))

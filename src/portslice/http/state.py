@@ -47,7 +47,7 @@ class AgentState:
     def value(self) -> dict[str, Any]:
         """What /state shows, as JSON."""
         agent, offered = self._agent, self._agent.offer.resources
-        containers = agent.containerizer.all()
+        containers = [each for each in agent.containerizer.all() if not each.standalone]
         free = [resource for resource in offered if resource.role == _ROLE]
         roles = dict.fromkeys(resource.role for resource in offered if resource.role != _ROLE)
         reserved = {role: [resource for resource in offered if resource.role == role] for role in roles}

@@ -1,0 +1,172 @@
+"""POST /api/v1: what HTTP is allowed to look like, and each call to what answers it.
+
+Protobuf is not spoken: clients of Mesos speak JSON, too. It is said to those that try.
+"""
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from aiohttp import hdrs, web
+
+from portslice.agent.service import Agent
+from portslice.errors import AccessError, NotFoundError, ParseError, PortsliceError
+from portslice.http.access import Access
+from portslice.http.operator import messages
+from portslice.http.operator.containers import Containers
+from portslice.http.operator.messages import Call
+from portslice.http.operator.reading import Reading
+from portslice.http.operator.streams import JSON, RECORDIO, Streams, first_record
+
+log = logging.getLogger(__name__)
+
+PROTOBUF = "application/x-protobuf"
+_STREAMING = {"ATTACH_CONTAINER_OUTPUT"}
+_ALL = f"{JSON} or {PROTOBUF} or {RECORDIO}"
+
+_Argument: TypeAlias = dict[str, Any]
+_Read: TypeAlias = Callable[[_Argument], Awaitable[_Argument | None]]
+_Change: TypeAlias = Callable[[_Argument, Any], Awaitable[web.Response]]
+
+
+class Operator:
+    """The operator API of an agent."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._access = Access(agent)
+        reading = Reading(agent)
+        containers = Containers(agent, self._access)
+        self._streams = Streams(agent)
+        self._read: dict[str, _Read] = {
+            "GET_HEALTH": reading.health,
+            "GET_FLAGS": reading.flags,
+            "GET_VERSION": reading.version,
+            "GET_METRICS": reading.metrics,
+            "GET_LOGGING_LEVEL": reading.logging_level,
+            "GET_STATE": reading.state,
+            "GET_CONTAINERS": reading.containers,
+            "GET_FRAMEWORKS": reading.frameworks,
+            "GET_EXECUTORS": reading.executors,
+            "GET_TASKS": reading.tasks,
+            "GET_AGENT": reading.agent,
+            "GET_OPERATIONS": reading.nothing,
+            "GET_RESOURCE_PROVIDERS": reading.nothing,
+            "WAIT_CONTAINER": containers.wait,
+            "WAIT_NESTED_CONTAINER": containers.wait,
+        }
+        self._see: dict[str, _Read] = {"LIST_FILES": reading.list_files, "READ_FILE": reading.read_file}
+        self._change: dict[str, _Change] = {
+            "SET_LOGGING_LEVEL": self._set_logging_level,
+            "LAUNCH_CONTAINER": containers.launch,
+            "KILL_CONTAINER": containers.kill,
+            "KILL_NESTED_CONTAINER": containers.kill,
+            "REMOVE_CONTAINER": containers.remove,
+            "REMOVE_NESTED_CONTAINER": containers.remove,
+        }
+
+    @property
+    def calls(self) -> set[str]:
+        """All that are served."""
+        return {*self._read, *self._see, *self._change, *_STREAMING}
+
+    def routes(self) -> list[web.RouteDef]:
+        """The endpoint."""
+        return [web.post("/api/v1", self.call)]
+
+    async def call(self, request: web.Request) -> web.StreamResponse:
+        """Mesos' agent operator API: a call as JSON, as {"type": "GET_CONTAINERS"}."""
+        self._access.using_api(request)
+        try:
+            call = await _call(request)
+            return await self._answer(request, call, recordio=_accepted(request, call) == RECORDIO)
+        except NotFoundError as error:
+            # A file that is not there is told by the status alone.
+            raise web.HTTPNotFound(text="" if call.type in self._see else str(error)) from error
+        except AccessError as error:
+            raise web.HTTPForbidden(text=str(error)) from error
+        except PortsliceError as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+
+    async def _answer(self, request: web.Request, call: Call, *, recordio: bool) -> web.StreamResponse:
+        if call.type in _STREAMING:
+            self._access.seeing_files(request)
+            return await self._streams.attach(request, call.argument, recordio=recordio)
+        if recordio:
+            raise web.HTTPNotAcceptable(text=f"Streaming response is not supported for {call.type} call")
+        if (change := self._change.get(call.type)) is not None:
+            caller = self._access.changing(request)
+            log.info("Processing call %s of %s%s", call.type, caller, _about(call))
+            return await change(call.argument, caller)
+        if (see := self._see.get(call.type)) is not None:
+            self._access.seeing_files(request)
+            return _json(call, await see(call.argument))
+        if (read := self._read.get(call.type)) is not None:
+            log.debug("Processing call %s", call.type)
+            return _json(call, await read(call.argument))
+        why = "" if call.type == "UNKNOWN" else f" This agent does not serve {call.type}."
+        raise web.HTTPNotImplemented(text=f"501 Not Implemented.{why}")
+
+    async def _set_logging_level(self, argument: _Argument, _caller: object) -> web.Response:
+        secs = argument["duration"]["nanoseconds"] / 1e9
+        if secs < 0:
+            raise ParseError("Expecting 'set_logging_level.duration' not to be below 0")
+        self._agent.verbosity.set(argument["level"], secs)
+        return web.Response()
+
+
+def _about(call: Call) -> str:
+    """For the log; an id that nobody has checked yet may hold anything."""
+    return f" for container {call.argument['container_id']['value']!r}" if "container_id" in call.argument else ""
+
+
+async def _call(request: web.Request) -> Call:
+    """The call that a request makes.
+
+    :raises web.HTTPException: it is no JSON.
+    :raises ParseError: it is no call.
+    """
+    if hdrs.CONTENT_TYPE not in request.headers:
+        raise web.HTTPBadRequest(text="Expecting 'Content-Type' to be present")
+    kind = request.content_type
+    if kind == PROTOBUF:
+        raise web.HTTPUnsupportedMediaType(text=f"Expecting 'Content-Type' of {JSON}: this agent reads no protobuf")
+    if kind == RECORDIO:
+        if "Message-Content-Type" not in request.headers:
+            raise web.HTTPBadRequest(text="Expecting 'Message-Content-Type' to be set for streaming requests")
+        call = messages.read(first_record(await request.read()))
+        if call.type in messages.NOT_HERE:
+            return call
+        raise web.HTTPUnsupportedMediaType(
+            text=f"Streaming 'Content-Type' {RECORDIO} is not supported for {call.type} call"
+        )
+    if kind != JSON:
+        raise web.HTTPUnsupportedMediaType(text=f"Expecting 'Content-Type' of {_ALL}")
+    try:
+        text = await request.text()
+    except (UnicodeDecodeError, LookupError) as error:
+        raise ParseError(f"Failed to parse body into JSON: {error}") from error
+    return messages.read(text)
+
+
+def _accepted(request: web.Request, call: Call) -> str:
+    """The media type of the answer: JSON, or else RECORDIO. Who names RECORDIO gets a stream so, even if JSON is named,
+    too, as by mesos-go."""
+    accepted = [each.partition(";") for each in ",".join(request.headers.getall(hdrs.ACCEPT, ["*/*"])).split(",")]
+    ranges = {kind.strip().lower() for kind, _, weight in accepted if weight.replace(" ", "") not in ("q=0", "q=0.0")}
+    if call.type in _STREAMING and RECORDIO in ranges:
+        return RECORDIO
+    for media in (JSON, RECORDIO):
+        if ranges & {media, "application/*", "*/*"}:
+            return media
+    if PROTOBUF in ranges:
+        raise web.HTTPNotAcceptable(text=f"Expecting 'Accept' to allow {JSON}: this agent writes no protobuf")
+    raise web.HTTPNotAcceptable(text=f"Expecting 'Accept' to allow {_ALL}")
+
+
+def _json(call: Call, member: _Argument | None) -> web.Response:
+    answer: dict[str, Any] = {"type": call.type}
+    if member is not None:
+        answer[call.type.lower()] = member
+    return web.Response(body=json.dumps(answer, separators=(",", ":")).encode(), content_type=JSON)
