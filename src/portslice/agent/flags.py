@@ -62,7 +62,7 @@ class AgentFlags:
     isolation: str = flag(
         "posix/cpu,posix/mem",
         parse=text,
-        help="Isolators, separated by commas: `cgroups/cpu`, `cgroups/mem`, `posix/cpu`, `posix/mem`, "
+        help="Isolators, separated by commas: `cgroups/blkio`, `cgroups/cpu`, `cgroups/mem`, `posix/cpu`, `posix/mem`, "
         "`network/port_mapping`.",
     )
     launcher: str | None = flag(None, parse=text, help="`linux`, the only one: containers live in namespaces.")
@@ -71,6 +71,15 @@ class AgentFlags:
     cgroups_root: str = flag("mesos", parse=text, help="Name of the root cgroup of the containers.")
     cgroups_enable_cfs: bool = flag(
         False, parse=boolean, help="Limit CPUs hard, by CFS bandwidth control, besides sharing them."
+    )
+    cgroups_limit_swap: bool = flag(
+        False,
+        parse=boolean,
+        help="A container's memory limit also holds for memory and swap together, which are counted: "
+        "mem_total_memsw_bytes. Only with version 1 of cgroups.",
+    )
+    cgroups_cpu_enable_pids_and_tids_count: bool = flag(
+        False, parse=boolean, help="Count each container's processes and threads, with the isolator `cgroups/cpu`."
     )
     recover: str = flag(
         "reconnect",

@@ -59,6 +59,11 @@ class Tree:
     def join_file(self, container_id: str) -> Path:
         return self.path(container_id) / LEAF / "cgroup.procs"
 
+    def listed(self, container_id: str, file: str) -> set[str]:
+        """The numbers in a file of the container's cgroup and of all below it: one may have made deeper ones."""
+        directories = (directory for directory, _, _ in os.walk(self.path(container_id)))
+        return {number for directory in directories for number in (read(Path(directory, file)) or "").split()}
+
     def ids(self) -> set[str]:
         try:
             return {entry.name for entry in os.scandir(self.root) if entry.is_dir(follow_symlinks=False)}
@@ -112,7 +117,8 @@ def write(path: Path, value: str) -> None:
 def read(path: Path) -> str | None:
     """A control file's text, or None if there is no such file (any more)."""
     try:
-        return path.read_text().strip()
+        with open(path, "rb", buffering=0) as file:  # a third of what Path.read_text costs
+            return file.read().decode().strip()
     except OSError:
         return None
 
@@ -125,5 +131,5 @@ def read_number(path: Path) -> int | None:
 
 def read_table(path: Path) -> dict[str, int]:
     """A "flat keyed" control file: one ``key value`` on each line. Empty without the file."""
-    lines = (line.split() for line in (read(path) or "").splitlines())
-    return {words[0]: int(words[1]) for words in lines if len(words) == 2}
+    words = (read(path) or "").split()
+    return dict(zip(words[::2], map(int, words[1::2]), strict=True))
