@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from portslice.agent import startup
+from portslice.agent.flags import AgentFlags
 from portslice.containers.cgroups import CONTROLLERS, MIN_MEMORY_BYTES, Cgroups, Stall, detect
 from portslice.errors import ConflictError, ContainerError
 from tests.kernel.block_device import block_device, count_for_cgroups
@@ -310,6 +312,16 @@ def test_memory_and_swap_are_limited_together(cgroups: Cgroups, root: str) -> No
     assert limits() == (128 * MB, unlimited)
     cgroups.set_memory("c", 64 * MB, swap=True)
     assert limits() == (128 * MB, 128 * MB)
+
+
+def test_an_agent_that_cannot_limit_swap_says_so(cgroups: Cgroups) -> None:
+    flags = AgentFlags(isolation="cgroups/mem", cgroups_limit_swap=True)
+    if cgroups.limits_swap():
+        startup.isolators(flags)
+        return
+    reason = "Failed to create isolator 'cgroups/mem': 'memory.memsw.limit_in_bytes' is not available: "
+    with pytest.raises(startup.StartupError, match=f"{reason}.* without --cgroups_limit_swap"):
+        startup.isolators(flags)
 
 
 def test_processes_and_threads_are_counted(cgroups: Cgroups, run: Run) -> None:

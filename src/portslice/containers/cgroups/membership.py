@@ -73,7 +73,7 @@ class Membership:
         return sorted(tree.join_file(container_id) for tree in self._every if tree.exists(container_id))
 
     def stalls(self, container_id: str, resource: str) -> dict[str, Stall]:
-        text = read(self._unified.path(container_id) / f"{resource}.pressure") if self._unified else None
+        text = read(self._unified.file(container_id, f"{resource}.pressure")) if self._unified else None
         found = _STALL.findall(text or "")
         return {kind: Stall(float(percent), int(usecs) / 1e6) for kind, percent, usecs in found}
 

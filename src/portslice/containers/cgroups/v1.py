@@ -27,7 +27,7 @@ from portslice.containers.cgroups.model import (
     cpu_shares,
     raises_limit,
 )
-from portslice.containers.cgroups.tree import read, read_number, read_table, write
+from portslice.containers.cgroups.tree import Tree, read, read_number, read_table, write
 from portslice.errors import ContainerError
 
 log = logging.getLogger(__name__)
@@ -96,12 +96,12 @@ class CgroupsV1(Membership):
         return "memory" in self._trees and (self._trees["memory"].mount / "memory.memsw.limit_in_bytes").exists()
 
     def tasks(self, container_id: str) -> Tasks:
-        tree = self._trees["cpuacct"]
+        tree = self._tree("cpuacct")
         return Tasks(*(len(tree.listed(container_id, file)) for file in ("cgroup.procs", "tasks")))
 
     def cpu_stat(self, container_id: str) -> CpuStat:
-        used = read_table(self._path("cpuacct", container_id) / "cpuacct.stat")
-        bandwidth = read_table(self._path("cpu", container_id) / "cpu.stat")
+        used = read_table(self._file("cpuacct", container_id, "cpuacct.stat"))
+        bandwidth = read_table(self._file("cpu", container_id, "cpu.stat"))
         return CpuStat(
             user_secs=used["user"] / _TICKS_PER_SEC if "user" in used else None,
             system_secs=used["system"] / _TICKS_PER_SEC if "system" in used else None,
@@ -111,34 +111,33 @@ class CgroupsV1(Membership):
         )
 
     def memory_stat(self, container_id: str) -> MemoryStat:
-        path = self._path("memory", container_id)
-        stat = read_table(path / "memory.stat")
+        stat = read_table(self._file("memory", container_id, "memory.stat"))
         return MemoryStat(
-            total=read_number(path / "memory.usage_in_bytes"),
+            total=read_number(self._file("memory", container_id, "memory.usage_in_bytes")),
             anon=stat.get("total_rss"),
             file=stat.get("total_cache"),
             mapped_file=stat.get("total_mapped_file"),
             swap=stat.get("total_swap"),
             unevictable=stat.get("total_unevictable"),
-            kernel=read_number(path / "memory.kmem.usage_in_bytes"),
-            kernel_tcp=read_number(path / "memory.kmem.tcp.usage_in_bytes"),
+            kernel=read_number(self._file("memory", container_id, "memory.kmem.usage_in_bytes")),
+            kernel_tcp=read_number(self._file("memory", container_id, "memory.kmem.tcp.usage_in_bytes")),
         )
 
     def memory_and_swap(self, container_id: str) -> int | None:
-        return read_number(self._path("memory", container_id) / "memory.memsw.usage_in_bytes")
+        return read_number(self._file("memory", container_id, "memory.memsw.usage_in_bytes"))
 
     def io_stat(self, container_id: str) -> list[IoStat]:
-        return _io_stat(self._path("blkio", container_id))
+        return _io_stat(self._file("blkio", container_id, _THROTTLE))
 
     def pressure(self, container_id: str) -> Pressure:
         return _EventCounters(self._path("memory", container_id))
 
     def _tell_uncounted_devices(self, blkio: Path) -> None:
-        counted = {stat.device for stat in _io_stat(blkio)}
+        counted = {stat.device for stat in _io_stat(f"{blkio}/{_THROTTLE}")}
         for block in sorted(Path("/sys/block").iterdir()):
-            number = (read(block / "dev") or "").strip()
+            number = read(block / "dev")  # a path of a multipath device has none
             done = [int(word) for word in (read(block / "stat") or "").split()]
-            if any(done) and _device(number) not in counted:
+            if number and any(done) and _device(number) not in counted:
                 log.warning(
                     "blkio_statistics will not show the block device %s, of which this kernel counts nothing until it "
                     "was given a rule once. To begin with one that limits nothing: echo '%s 0' >%s",
@@ -146,9 +145,15 @@ class CgroupsV1(Membership):
                 )
 
     def _path(self, controller: str, container_id: str) -> Path:
+        return self._tree(controller).path(container_id)
+
+    def _file(self, controller: str, container_id: str, name: str) -> str:
+        return self._tree(controller).file(container_id, name)
+
+    def _tree(self, controller: str) -> Tree:
         if controller not in self._trees:
             raise ContainerError(f"No cgroup controller {controller} is mounted")
-        return self._trees[controller].path(container_id)
+        return self._trees[controller]
 
 
 class _EventCounters:
@@ -191,11 +196,11 @@ def _register(cgroup: Path, level: str) -> int:
         os.close(pressure)
 
 
-def _io_stat(cgroup: Path) -> list[IoStat]:
-    """Of the cgroup and all below it."""
+def _io_stat(files: str) -> list[IoStat]:
+    """Of a cgroup and all below it."""
     found: dict[tuple[int, int] | None, IoStat] = {}
     for file, member in (("io_serviced", "operations"), ("io_service_bytes", "size")):
-        for line in (read(cgroup / _THROTTLE.format(file)) or "").splitlines():
+        for line in (read(files.format(file)) or "").splitlines():
             *device, operation, value = line.split()  # 254:0 Read 8192, and at last: Total 8192
             number = _device(device[0]) if device else None
             stat = found.setdefault(number, IoStat(number, {}, {}))

@@ -70,7 +70,7 @@ class CgroupsV2(Membership):
         return Tasks(*(len(self._tree.listed(container_id, file)) for file in ("cgroup.procs", "cgroup.threads")))
 
     def cpu_stat(self, container_id: str) -> CpuStat:
-        stat = read_table(self._tree.path(container_id) / "cpu.stat")
+        stat = read_table(self._tree.file(container_id, "cpu.stat"))
         secs = {key: value / 1e6 for key, value in stat.items()}
         return CpuStat(
             user_secs=secs.get("user_usec"),
@@ -81,14 +81,13 @@ class CgroupsV2(Membership):
         )
 
     def memory_stat(self, container_id: str) -> MemoryStat:
-        path = self._tree.path(container_id)
-        stat = read_table(path / "memory.stat")
+        stat = read_table(self._tree.file(container_id, "memory.stat"))
         return MemoryStat(
-            total=read_number(path / "memory.current"),
+            total=read_number(self._tree.file(container_id, "memory.current")),
             anon=stat.get("anon"),
             file=stat.get("file"),
             mapped_file=stat.get("file_mapped"),
-            swap=read_number(path / "memory.swap.current"),
+            swap=read_number(self._tree.file(container_id, "memory.swap.current")),
             unevictable=stat.get("unevictable"),
             kernel=stat.get("kernel", sum(stat.get(name, 0) for name in _KERNEL_MEMORY)) if stat else None,
             kernel_tcp=stat.get("sock"),
@@ -98,7 +97,7 @@ class CgroupsV2(Membership):
         return None
 
     def io_stat(self, container_id: str) -> list[IoStat]:
-        text = read(self._tree.path(container_id) / "io.stat")
+        text = read(self._tree.file(container_id, "io.stat"))
         if text is None:
             return []
         devices = [_io_stat(line) for line in text.splitlines()]
@@ -110,7 +109,7 @@ class CgroupsV2(Membership):
         return [*devices, every]
 
     def pressure(self, container_id: str) -> Pressure:
-        return _MemoryEvents(self._tree.path(container_id) / "memory.events")
+        return _MemoryEvents(self._tree.file(container_id, "memory.events"))
 
     def _enable(self, controllers: Set[str]) -> None:
         """Let our root's children have the controllers: enable them from the top down to the root."""
@@ -141,7 +140,7 @@ class _MemoryEvents:
     includes what is worse. The kernel counts from the container's start, so a restart of the agent loses nothing.
     """
 
-    def __init__(self, events: Path) -> None:
+    def __init__(self, events: str) -> None:
         self._events = events
 
     def read(self) -> PressureStat:
