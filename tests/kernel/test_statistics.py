@@ -215,13 +215,13 @@ EVERYTHING = (
     "--network_rate_statistics_window=10secs",
     "--network_rate_statistics_interval=100ms",
 )
-ELSEWHERE = ("disk_", "perf")  # whose isolators are not among these
+ELSEWHERE = ("disk_", "perf.", "net_ephemeral_ports_in_use")  # what is sampled has tests of its own
 
 
 def test_what_the_table_says_is_served_and_nothing_else(tmp_path: Path) -> None:
     """By an agent that is told to serve everything, of a container to which everything has happened."""
-    rows = [row for row in served() if not next(iter(row.numbers)).startswith(ELSEWHERE)]
-    documented = {field: row.type for row in rows for field in row.numbers if row.on(1 + V2)}
+    documented = {field: row.type for row in served() for field in row.numbers if row.on(1 + V2)}
+    documented = {field: kind for field, kind in documented.items() if not field.startswith(ELSEWHERE)}
     if not Path("/proc/pressure").exists():
         documented = {field: kind for field, kind in documented.items() if not field.startswith("psi.")}
     with testbed() as bed, node(bed, *EVERYTHING) as agent, block_device(tmp_path, MB) as device, ExitStack() as stack:
@@ -239,7 +239,7 @@ def test_what_the_table_says_is_served_and_nothing_else(tmp_path: Path) -> None:
         assert client.recv(1) == b"x"
         until(lambda: "rx_rate" in agent.statistics("everything")["net_rate_statistics"], "two samples")
         usage = agent.statistics("everything")
-        found = leaves(usage)
+        found = {field: types for field, types in leaves(usage).items() if not field.startswith(ELSEWHERE)}
         assert found.keys() == documented.keys()
         for field, types in found.items():
             (kind,) = types
@@ -309,7 +309,8 @@ def test_queues_are_what_tc_shows(agent: Node) -> None:
 
 
 def test_cpu_time_and_throttling_are_the_cgroups(agent: Node) -> None:
-    container = agent.launch("burner", sys.executable, "-c", BURN, cpus=0.3)
+    # Half of what two would take: with less, an emulated machine is long in starting it.
+    container = agent.launch("burner", sys.executable, "-c", f"import os\nos.fork()\n{BURN}", cpus=0.9)
 
     def used() -> dict[str, float]:
         if V2:
@@ -335,7 +336,7 @@ def test_cpu_time_and_throttling_are_the_cgroups(agent: Node) -> None:
     before, usage, after = used(), agent.statistics("burner"), used()
     for name in before:
         assert before[name] <= usage[name] <= after[name], name
-    assert usage["cpus_limit"] == 0.3
+    assert usage["cpus_limit"] == 0.9
     assert usage["cpus_throttled_time_secs"] > 0
 
 

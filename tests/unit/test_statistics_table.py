@@ -98,7 +98,9 @@ def test_every_field_of_mesos_is_told_of_once() -> None:
     assert [name for name, count in Counter(field for row in rows for field in row.numbers).items() if count > 1] == []
     ours = {field for field, number in told.items() if number is None}
     assert {field: number for field, number in told.items() if field not in ours} == fields_of_mesos()
-    assert {_outermost(field) for field in ours} == {"psi", "net_drops", "net_last_foreign_port"}
+    assert {_outermost(field) for field in ours} == {
+        *("psi", "net_drops", "net_ephemeral_ports_in_use", "net_last_foreign_port")
+    }
 
 
 def test_what_is_not_served_has_a_reason() -> None:
