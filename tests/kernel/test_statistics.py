@@ -309,7 +309,7 @@ def test_queues_are_what_tc_shows(agent: Node) -> None:
 
 
 def test_cpu_time_and_throttling_are_the_cgroups(agent: Node) -> None:
-    # Half of what two would take: with less, an emulated machine is long in starting it.
+    # Two processes for less than one CPU. With much less, an emulated machine is long in starting them.
     container = agent.launch("burner", sys.executable, "-c", f"import os\nos.fork()\n{BURN}", cpus=0.9)
 
     def used() -> dict[str, float]:
