@@ -10,6 +10,7 @@ from portslice.statistics import Usage
 
 _AS_THEY_ARE = {
     "timestamp": "timestamp",
+    "cpus_soft_limit": "cpus_limit",  # where it is a share only, no hard limit is there to be shown
     "cpus_limit": "cpus_limit",
     "mem_limit_bytes": "mem_limit_bytes",
     "net_rx_bytes": "rx_bytes",

@@ -1,6 +1,7 @@
 """Cgroups of the version that the kernel has, with real processes in them."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from portslice.containers.cgroups import CONTROLLERS, MIN_MEMORY_BYTES, Cgroups, detect
+from portslice.agent import startup
+from portslice.agent.flags import AgentFlags
+from portslice.containers.cgroups import CONTROLLERS, MIN_MEMORY_BYTES, Cgroups, Stall, detect
 from portslice.errors import ConflictError, ContainerError
+from tests.kernel.block_device import block_device, count_for_cgroups
+from tests.kernel.block_device import number as block_device_number
+from tests.kernel.waiting import until
 
 HIERARCHY = Path("/sys/fs/cgroup")
 MB = 1024 * 1024
@@ -284,6 +290,66 @@ def test_the_hard_memory_limit_only_rises_and_the_soft_one_follows(cgroups: Cgro
     assert limits() == (MIN_MEMORY_BYTES, 96 * MB)
 
 
+def test_memory_and_swap_are_limited_together(cgroups: Cgroups, root: str) -> None:
+    """The kernel refuses the wrong order, be the limits raised, set anew, or lifted."""
+    if not cgroups.limits_swap():
+        pytest.skip("only with version 1 of cgroups, where the kernel counts swap")
+
+    def limits() -> tuple[int, int]:
+        names = ("memory/memory.limit_in_bytes", "memory/memory.memsw.limit_in_bytes")
+        alone, together = (int(setting(cgroups, root, name, "")) for name in names)
+        return alone, together
+
+    cgroups.create("c", {"memory"})
+    unlimited = limits()[1]
+    cgroups.set_memory("c", 64 * MB, swap=True)
+    assert limits() == (64 * MB, 64 * MB)
+    cgroups.set_memory("c", 96 * MB, swap=True)
+    assert limits() == (96 * MB, 96 * MB)
+    cgroups.set_memory("c", 48 * MB, swap=True)
+    assert limits() == (96 * MB, 96 * MB)
+    cgroups.set_memory("c", 128 * MB)
+    assert limits() == (128 * MB, unlimited)
+    cgroups.set_memory("c", 64 * MB, swap=True)
+    assert limits() == (128 * MB, 128 * MB)
+
+
+def test_an_agent_that_cannot_limit_swap_says_so(cgroups: Cgroups) -> None:
+    flags = AgentFlags(isolation="cgroups/mem", cgroups_limit_swap=True)
+    if cgroups.limits_swap():
+        startup.isolators(flags)
+        return
+    reason = "Failed to create isolator 'cgroups/mem': 'memory.memsw.limit_in_bytes' is not available: "
+    with pytest.raises(startup.StartupError, match=f"{reason}.* without --cgroups_limit_swap"):
+        startup.isolators(flags)
+
+
+def test_processes_and_threads_are_counted(cgroups: Cgroups, run: Run) -> None:
+    """Wherever below the container's cgroup they are, as /proc has them."""
+    cgroups.create("c", CONTROLLERS)
+    assert cgroups.tasks("c") == (0, 0)
+    process = run(
+        "import subprocess, threading, time\n"
+        "for _ in range(3): threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"
+        "child = subprocess.Popen(['cat'], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)\n"
+        "print(child.pid, flush=True)\n"
+        "input()\n"
+        "child.kill()\n"
+        "child.wait()\n"
+        "input('ready\\n')\n"
+    )
+    pids = [process.pid, int(said(process))]
+    for path in (each for each in cgroups.join_files("c") if "cpuset" not in each.parts):  # there it would need CPUs
+        deeper = path.parent / "deeper" / "still"
+        deeper.mkdir(parents=True)
+        (deeper / "cgroup.procs").write_text(str(pids[1]))
+    threads = sum(len(os.listdir(f"/proc/{pid}/task")) for pid in pids)
+    assert cgroups.tasks("c") == (2, threads) == (2, 5)
+    answer(process)
+    said(process)
+    assert cgroups.tasks("c") == (1, 4)
+
+
 def test_cpu_time_is_counted_as_the_kernel_does_for_processes(cgroups: Cgroups, run: Run) -> None:
     cgroups.create("c", {"cpu"})
     process = run(
@@ -357,7 +423,105 @@ def test_memory_is_counted_by_kind(cgroups: Cgroups, run: Run, tmp_path: Path) -
     assert 9 * MB < stat.mapped_file < 30 * MB
     assert stat.anon + stat.file < stat.total + 2 * MB
     assert stat.unevictable == 0
-    assert stat.swap == (0 if cgroups.version == 1 else None)
+    assert stat.swap == 0
+    assert 0 < (stat.kernel or 0) < stat.total
+    assert stat.kernel_tcp == 0
+
+
+def test_locked_memory_and_that_of_sockets_is_counted(cgroups: Cgroups, run: Run, root: str) -> None:
+    cgroups.create("c", {"memory"})
+    process = run(
+        "import ctypes, mmap, socket\n"
+        "locked = mmap.mmap(-1, 4 << 20)\n"
+        "address = ctypes.addressof(ctypes.c_char.from_buffer(locked))\n"
+        "assert ctypes.CDLL(None).mlock(ctypes.c_void_p(address), ctypes.c_size_t(len(locked))) == 0\n"
+        "with socket.create_server(('127.0.0.1', 0)) as server:\n"
+        "    client = socket.create_connection(server.getsockname())\n"
+        "    unread, _ = server.accept()\n"
+        "    client.setblocking(False)\n"
+        "    try:\n"
+        "        while True: client.send(bytes(1 << 16))\n"
+        "    except BlockingIOError: input('ready\\n')\n"
+    )
+    assert said(process) == "ready"
+    stat = cgroups.memory_stat("c")
+    assert 4 * MB <= (stat.unevictable or 0) < 5 * MB
+    # Version 1 counts them only where they are limited.
+    of_sockets = setting(cgroups, root, "memory/memory.kmem.tcp.usage_in_bytes", "memory.stat")
+    told = of_sockets if cgroups.version == 1 else re.findall(r"^sock (\d+)$", of_sockets, re.M)[0]
+    assert stat.kernel_tcp == pytest.approx(int(told), abs=MB)
+    assert cgroups.version == 1 or (stat.kernel_tcp or 0) > MB
+
+
+def test_what_is_done_on_a_block_device_is_counted(cgroups: Cgroups, run: Run, tmp_path: Path) -> None:
+    cgroups.create("c", {"io"})
+    with block_device(tmp_path, 16 * MB) as device:
+        number = tuple(int(part) for part in block_device_number(device).split(":"))
+        count_for_cgroups(device)
+        before = cgroups.io_stat("c")
+        assert before[-1] == (None, {"TOTAL": 0}, {"TOTAL": 0})
+        program = (
+            "import mmap, os, sys\n"
+            "file = os.open(sys.argv[1], os.O_RDWR | os.O_DIRECT)\n"
+            "page = mmap.mmap(-1, 65536)\n"
+            "for _ in range(64): os.preadv(file, [page], 0)\n"
+            "for _ in range(32): os.pwritev(file, [page], 0)\n"
+        )
+        assert run(program, str(device)).wait() == 0
+        *devices, total = cgroups.io_stat("c")
+        (stat,) = (each for each in devices if each.device == number)
+        expected = {"READ": 64, "WRITE": 32, "DISCARD": 0, "TOTAL": 96}
+        sizes = {operation: count * 65536 for operation, count in expected.items()}
+        if cgroups.version == 1:
+            expected, sizes = ({**each, "SYNC": each["TOTAL"], "ASYNC": 0} for each in (expected, sizes))
+        assert (stat.operations, stat.size) == (expected, sizes)
+        assert list(stat.size)[-1] == "TOTAL"
+        assert total.device is None
+        assert total.size["TOTAL"] == sum(each.size["TOTAL"] for each in devices)
+        assert total.operations["TOTAL"] == sum(each.operations["TOTAL"] for each in devices)
+
+
+def test_a_device_that_the_kernel_does_not_count_is_told(
+    cgroups: Cgroups, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the command that makes it count."""
+    if cgroups.version == 2:
+        pytest.skip("version 2 counts every device")
+    with block_device(tmp_path, MB) as device:
+        device.read_bytes()
+        cgroups.probe({"io"})
+        told = [record.getMessage() for record in caplog.records if f" {device.name}," in record.getMessage()]
+        if not told:
+            pytest.skip("before Linux 6.10, version 1 counts every device")
+        assert told[0].startswith(f"blkio_statistics will not show the block device {device.name}, ")
+        subprocess.run(["sh", "-c", told[0].partition(": ")[2]], check=True)
+        caplog.clear()
+        cgroups.probe({"io"})
+        assert f" {device.name}," not in caplog.text
+
+
+def test_waiting_for_a_resource_is_told(cgroups: Cgroups, run: Run, root: str) -> None:
+    if not Path("/proc/pressure").exists():
+        pytest.skip("this kernel has no pressure stall information")
+    cgroups.create("c", CONTROLLERS)
+    cgroups.set_cpu("c", 0.1, True)
+    begin = cgroups.stalls("c", "cpu")
+    run("while True: pass")
+    until(lambda: cgroups.stalls("c", "cpu")["some"].total_secs > begin["some"].total_secs + 0.3, "waiting for CPUs")
+    unified = HIERARCHY if cgroups.version == 2 else HIERARCHY / "unified"
+
+    def shown(resource: str) -> dict[str, Stall]:
+        text = (unified / root / "c" / f"{resource}.pressure").read_text()
+        found = re.findall(r"^(\w+) avg10=([\d.]+) .* total=(\d+)$", text, re.M)
+        return {kind: Stall(float(avg10), int(total) / 1e6) for kind, avg10, total in found}
+
+    for resource in CONTROLLERS:
+        before, told, after = shown(resource), cgroups.stalls("c", resource), shown(resource)
+        assert before.keys() == told.keys() == {"some", "full"}
+        for kind, stall in told.items():
+            assert before[kind].total_secs <= stall.total_secs <= after[kind].total_secs
+            assert stall.avg10 in {before[kind].avg10, after[kind].avg10}
+    assert cgroups.stalls("c", "no-such") == {}
 
 
 def test_more_memory_than_allowed_is_death(cgroups: Cgroups, run: Run) -> None:
@@ -418,7 +582,11 @@ def big_files(total: int) -> list[str]:
 
 def test_a_missing_file_only_drops_its_field(cgroups: Cgroups) -> None:
     assert cgroups.cpu_stat("gone") == (None,) * 5
-    assert cgroups.memory_stat("gone") == (None,) * 6
+    assert cgroups.memory_stat("gone") == (None,) * 8
+    assert cgroups.memory_and_swap("gone") is None
+    assert cgroups.tasks("gone") == (0, 0)
+    assert cgroups.io_stat("gone") == []
+    assert cgroups.stalls("gone", "cpu") == {}
     pressure = cgroups.pressure("gone")
     assert pressure.read() == (None, None, None)
     pressure.close()

@@ -39,7 +39,7 @@ def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         "--http_heartbeat_interval=20ms",
         f"--resources=cpus:2;mem:1024;disk:1024;{RESOURCES}",
     )
-    with testbed() as bed, node(bed, *flags) as agent:
+    with testbed() as bed, node(bed, "--cgroups_enable_cfs", *flags) as agent:
         yield agent
 
 

@@ -1,4 +1,6 @@
-"""What the endpoints say, against what the kernel says by other ways: `ip -s`, `tc -s`, the cgroups' files, /proc."""
+"""What the endpoints say, against what the kernel says by other ways: `ip -s`, `tc -s`, the cgroups' files, /proc.
+
+And against docs/statistics.md, whose table says what there is."""
 
 import json
 import os
@@ -7,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,12 @@ import pytest
 
 from portslice.demo.node import Node, node
 from portslice.demo.testbed import HOST_ADDRESS, NIC, WORLD_ADDRESS, testbed
+from tests.kernel import peer
 from tests.kernel.asking import ask
+from tests.kernel.block_device import block_device, count_for_cgroups
 from tests.kernel.conftest import HAS_FQ_CODEL
 from tests.kernel.waiting import until
+from tests.statistics_table import leaves, served
 
 pytestmark = pytest.mark.alone
 
@@ -26,10 +32,13 @@ TICKS_PER_SEC = os.sysconf("SC_CLK_TCK")
 HIERARCHY = Path("/sys/fs/cgroup")
 V2 = (HIERARCHY / "cgroup.controllers").exists()
 
-DOUBLES = {"cpus_limit", "cpus_system_time_secs", "cpus_throttled_time_secs", "cpus_user_time_secs", "timestamp"}
+DOUBLES = {
+    *("cpus_limit", "cpus_soft_limit", "cpus_system_time_secs", "cpus_throttled_time_secs", "cpus_user_time_secs"),
+    "timestamp",
+}
 INTEGERS = {
     *("cpus_nr_periods", "cpus_nr_throttled"),
-    *(f"mem_{kind}_bytes" for kind in ("anon", "cache", "file", "limit", "mapped_file", "rss", "total")),
+    *(f"mem_{kind}_bytes" for kind in ("anon", "cache", "file", "limit", "mapped_file", "rss", "soft_limit", "total")),
     *(f"mem_{level}_pressure_counter" for level in ("low", "medium", "critical")),
     *(f"net_{way}_{what}" for way in ("rx", "tx") for what in ("bytes", "dropped", "errors", "packets")),
 }
@@ -144,9 +153,89 @@ def test_readers_at_the_same_time_all_get_everything(agent: Node) -> None:
     agent.launch("a")
     with ThreadPoolExecutor(10) as pool:
         bodies = list(pool.map(lambda _: ask(agent, "/monitor/statistics").text, range(40)))
+    asked_for = {"cpus_soft_limit", "mem_soft_limit_bytes"}  # not here
     for body in bodies:
         (element,) = json.loads(body)
-        assert element["statistics"].keys() >= DOUBLES | INTEGERS
+        assert element["statistics"].keys() >= (DOUBLES | INTEGERS) - asked_for
+
+
+def test_limits_are_what_was_asked_for(agent: Node) -> None:
+    """Of who asked for nothing, the machine's."""
+    agent.launch("asked", cpus=0.5, mem=96 * MB)
+    agent.launch("free")
+    asked, free = agent.statistics("asked"), agent.statistics("free")
+    assert (asked["cpus_limit"], asked["cpus_soft_limit"]) == (0.5, 0.5)
+    assert asked["mem_limit_bytes"] == asked["mem_soft_limit_bytes"] == 96 * MB
+    assert free["cpus_limit"] == float(agent.bed.run(agent.bed.host, "nproc", "--all").stdout)
+    assert free["mem_limit_bytes"] >> 10 == int(Path("/proc/meminfo").read_text().split()[1])
+    assert not {"cpus_soft_limit", "mem_soft_limit_bytes"} & free.keys()
+
+
+# The table of docs/statistics.md
+
+EVERYTHING = (
+    "--isolation=cgroups/cpu,cgroups/mem,cgroups/blkio,disk/du,network/port_mapping",
+    "--container_disk_watch_interval=1secs",
+    "--network_port_statistics_interval=1secs",
+    "--cgroups_enable_cfs",
+    "--cgroups_cpu_enable_pids_and_tids_count",
+    *(() if V2 else ("--cgroups_limit_swap",)),
+    *(
+        f"--{way}_{limit}"
+        for way in ("egress", "ingress")
+        for limit in ("rate_limit_per_container=1MB", "ceil_limit=2MB", "burst=100KB")
+    ),
+    "--network_enable_socket_statistics_summary",
+    "--network_enable_socket_statistics_details",
+    "--network_enable_snmp_statistics",
+    "--network_enable_rate_statistics",
+    "--network_rate_statistics_window=10secs",
+    "--network_rate_statistics_interval=100ms",
+)
+ELSEWHERE = "perf."  # which events there are, the machine decides: test_perf.py
+SAMPLED = ("disk_used_bytes", "net_ephemeral_ports_in_use")
+
+
+def test_what_the_table_says_is_served_and_nothing_else(tmp_path: Path) -> None:
+    """By an agent that is told to serve everything, of a container to which everything has happened."""
+    documented = {field: row.type for row in served() for field in row.numbers if row.on(1 + V2)}
+    documented = {field: kind for field, kind in documented.items() if not field.startswith(ELSEWHERE)}
+    if not Path("/proc/pressure").exists():
+        documented = {field: kind for field, kind in documented.items() if not field.startswith("psi.")}
+    with testbed() as bed, node(bed, *EVERYTHING) as agent, block_device(tmp_path, MB) as device, ExitStack() as stack:
+        count_for_cgroups(device)
+        read = f"dd if={device} of=/dev/null bs=64K count=8 iflag=direct 2>&1 && echo ready; exec sleep 1000"
+        request = {"cpus": 1.0, "mem": 64 * MB, "disk": 10 * MB, "devices": [str(device)]}
+        container = agent.launch("everything", "sh", "-c", read, **request)
+        await_ready(container)
+        namespace = agent.namespace(container)
+        refused = stack.enter_context(peer.open_socket(namespace, "udp", bind=("", 2000)))
+        refused.sendto(b"x", (WORLD_ADDRESS, 9))
+        listener = stack.enter_context(peer.listen(bed.world, "tcp", (WORLD_ADDRESS, 7000)))
+        client = stack.enter_context(peer.open_socket(namespace, "tcp", connect=(WORLD_ADDRESS, 7000)))
+        stack.enter_context(listener.accept()[0]).sendall(b"x")
+        assert client.recv(1) == b"x"
+
+        def complete() -> dict[str, Any] | None:
+            usage = agent.statistics("everything")
+            return usage if "rx_rate" in usage["net_rate_statistics"] and usage.keys() >= {*SAMPLED} else None
+
+        usage = until(complete, "what is sampled")
+        found = {field: types for field, types in leaves(usage).items() if not field.startswith(ELSEWHERE)}
+        assert found.keys() == documented.keys()
+        for field, types in found.items():
+            (kind,) = types
+            assert documented[field].startswith(kind), field
+
+        # What no other test compares.
+        total = usage["blkio_statistics"]["throttling"][-1]
+        assert total["io_serviced"] == [{"op": "TOTAL", "value": 8}]
+        assert total["io_service_bytes"] == [{"op": "TOTAL", "value": 8 * 65536}]
+        assert (usage["processes"], usage["threads"]) == (len(inside(container)),) * 2
+        if not V2:
+            both = numbers(agent, container, "memory/memory.memsw.usage_in_bytes", "")[""]
+            assert usage["mem_total_memsw_bytes"] == pytest.approx(both, abs=MB)
+            assert numbers(agent, container, "memory/memory.memsw.limit_in_bytes", "")[""] == 64 * MB
 
 
 # The network
@@ -202,7 +291,8 @@ def test_queues_are_what_tc_shows(agent: Node) -> None:
 
 
 def test_cpu_time_and_throttling_are_the_cgroups(agent: Node) -> None:
-    container = agent.launch("burner", sys.executable, "-c", BURN, cpus=0.3)
+    # Two processes for less than one CPU. With much less, an emulated machine is long in starting them.
+    container = agent.launch("burner", sys.executable, "-c", f"import os\nos.fork()\n{BURN}", cpus=0.9)
 
     def used() -> dict[str, float]:
         if V2:
@@ -228,7 +318,7 @@ def test_cpu_time_and_throttling_are_the_cgroups(agent: Node) -> None:
     before, usage, after = used(), agent.statistics("burner"), used()
     for name in before:
         assert before[name] <= usage[name] <= after[name], name
-    assert usage["cpus_limit"] == 0.3
+    assert usage["cpus_limit"] == 0.9
     assert usage["cpus_throttled_time_secs"] > 0
 
 
@@ -244,6 +334,10 @@ def test_memory_is_the_cgroups(agent: Node) -> None:
         names = {"anon": "total_rss", "file": "total_cache", "mapped_file": "total_mapped_file"}
     for name, cgroups_name in names.items():
         assert usage[f"mem_{name}_bytes"] == pytest.approx(stat[cgroups_name], abs=MB)
+    held = stat["kernel"] if V2 else numbers(agent, container, "memory/memory.kmem.usage_in_bytes", "")[""]
+    assert usage["mem_kmem_usage_bytes"] == pytest.approx(held, abs=MB)
+    swapped = numbers(agent, container, "", "memory.swap.current")[""] if V2 else stat["total_swap"]
+    assert usage["mem_swap_bytes"] == swapped
     total = numbers(agent, container, "memory/memory.usage_in_bytes", "memory.current")[""]
     assert usage["mem_total_bytes"] == pytest.approx(total, abs=MB)
     assert 20 * MB <= usage["mem_anon_bytes"] < 40 * MB
@@ -273,7 +367,7 @@ def test_posix_isolators_measure_the_process_tree() -> None:
     with testbed() as bed, node(bed, "--isolation=posix/cpu,posix/mem,network/port_mapping") as agent:
         holder, burner = (shlex.join([sys.executable, "-c", program]) for program in (HOLD, BURN))
         children = f"{holder} & exec {burner}"
-        container = agent.launch("tree", "sh", "-c", children)
+        container = agent.launch("tree", "sh", "-c", children, cpus=0.5, mem=64 * MB)
         await_ready(container)
 
         def ticks() -> tuple[int, int]:
@@ -291,6 +385,8 @@ def test_posix_isolators_measure_the_process_tree() -> None:
         assert usage["mem_rss_bytes"] > 20 * MB
         assert "mem_total_bytes" not in usage
         assert "cpus_nr_periods" not in usage
+        assert (usage["cpus_soft_limit"], usage["mem_limit_bytes"]) == (0.5, 64 * MB)
+        assert "cpus_limit" not in usage, "a share is no limit"
         assert usage["net_rx_packets"] == 0
 
 

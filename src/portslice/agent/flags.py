@@ -93,8 +93,8 @@ class AgentFlags:
     isolation: str = flag(
         "posix/cpu,posix/mem",
         parse=text,
-        help="Isolators, separated by commas: `cgroups/cpu`, `cgroups/mem`, `posix/cpu`, `posix/mem`, `disk/du`, "
-        "`cgroups/perf_event`, `network/port_mapping`.",
+        help="Isolators, separated by commas: `cgroups/blkio`, `cgroups/cpu`, `cgroups/mem`, `cgroups/perf_event`, "
+        "`disk/du`, `posix/cpu`, `posix/mem`, `network/port_mapping`.",
     )
     launcher: str | None = flag(None, parse=text, help="`linux`, the only one: containers live in namespaces.")
     containerizers: str = flag("mesos", parse=text, help="`mesos`, the only one.")
@@ -102,6 +102,15 @@ class AgentFlags:
     cgroups_root: str = flag("mesos", parse=text, help="Name of the root cgroup of the containers.")
     cgroups_enable_cfs: bool = flag(
         False, parse=boolean, help="Limit CPUs hard, by CFS bandwidth control, besides sharing them."
+    )
+    cgroups_limit_swap: bool = flag(
+        False,
+        parse=boolean,
+        help="A container's memory limit also holds for memory and swap together, which are counted: "
+        "mem_total_memsw_bytes. Only with version 1 of cgroups.",
+    )
+    cgroups_cpu_enable_pids_and_tids_count: bool = flag(
+        False, parse=boolean, help="Count each container's processes and threads, with the isolator `cgroups/cpu`."
     )
     # disk/du
     container_disk_watch_interval: Duration = flag(

@@ -76,7 +76,7 @@ class Agent:
         isolators = make_isolators()
         self.port_mapping = startup.find_port_mapping(isolators)
         directories = Directories(self.flags.work_dir, self.flags.runtime_dir, (self.flags.socket_path,))
-        self.containerizer = Containerizer(directories, isolators)
+        self.containerizer = Containerizer(directories, isolators, cpu_quota=self.flags.cgroups_enable_cfs)
         self.snapshots = Snapshots(self.containerizer)
         began = time.monotonic()
         self.containerizer.recover()

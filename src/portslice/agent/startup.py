@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PORT_MAPPING = "network/port_mapping"
-CGROUPS = {"cgroups/cpu": "cpu", "cgroups/mem": "memory"}
+CGROUPS = {"cgroups/blkio": "io", "cgroups/cpu": "cpu", "cgroups/mem": "memory"}
 DEFAULT_PORTS = PortSet((PortRange(31000, 32000),))
 WELL_KNOWN_PORTS = PortRange(0, 1023)
 MIN_BLOCK = 16
@@ -106,7 +106,22 @@ def _makers(flags: AgentFlags) -> Iterator[_Maker]:
                 f"Failed to create isolator 'cgroups': the controllers {', '.join(lacking)} are not mounted below "
                 f"'{flags.cgroups_hierarchy}'"
             )
-        yield partial(CgroupsIsolator, tree, controllers, quota=flags.cgroups_enable_cfs)
+        if flags.cgroups_limit_swap and "memory" in controllers and not tree.limits_swap():
+            raise StartupError(
+                "Failed to create isolator 'cgroups/mem': 'memory.memsw.limit_in_bytes' is not available: version 2 of "
+                "cgroups does not limit memory and swap together. Start without --cgroups_limit_swap"
+                if tree.version == 2
+                else "Failed to create isolator 'cgroups/mem': 'memory.memsw.limit_in_bytes' is not available: boot "
+                "with swapaccount=1, or start without --cgroups_limit_swap"
+            )
+        yield partial(
+            CgroupsIsolator,
+            tree,
+            controllers,
+            quota=flags.cgroups_enable_cfs,
+            limit_swap=flags.cgroups_limit_swap,
+            count_tasks=flags.cgroups_cpu_enable_pids_and_tids_count,
+        )
     for name in names:
         if name == "posix/cpu":
             yield PosixCpu

@@ -68,6 +68,8 @@ def _counts(name: str) -> bool:
         return last in _QUEUE_COUNTERS
     if group == "blkio_statistics":
         return ".io_queued." not in name
+    if group == "psi":
+        return last == "total_secs"
     if name.startswith(("net_rx_", "net_tx_")):
         return name.endswith(_LINK_COUNTERS)
     return name.endswith(("_time_secs", "_pressure_counter")) or name in ("cpus_nr_periods", "cpus_nr_throttled")

@@ -56,7 +56,9 @@ class Directories:
 class Containerizer:
     """The containers of one agent."""
 
-    def __init__(self, directories: Directories, isolators: Sequence[Isolator]) -> None:
+    def __init__(self, directories: Directories, isolators: Sequence[Isolator], *, cpu_quota: bool = False) -> None:
+        """:param cpu_quota: a container's CPUs are also its limit (--cgroups_enable_cfs)."""
+        self._cpu_quota = cpu_quota
         self._directories = directories
         self._isolators = tuple(isolators)
         self._journal = Journal(directories.runtime / "journal")
@@ -94,9 +96,7 @@ class Containerizer:
 
     def usage(self, container: Container) -> Statistics | None:
         """ResourceStatistics of a container, as far as its isolators can tell; None if it changed meanwhile."""
-        statistics: Statistics = {"timestamp": time.time()}
-        statistics["cpus_limit"] = float(container.cpus or os.cpu_count() or 1)
-        statistics["mem_limit_bytes"] = container.mem or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        statistics: Statistics = {"timestamp": time.time(), **_promised(container, self._cpu_quota)}
         for isolator in self._isolators:
             try:
                 with self._lock:
@@ -434,6 +434,24 @@ def _checked_device(path: Path) -> Path:
     if not real.is_relative_to("/dev") or not (real.is_char_device() or real.is_block_device()):
         raise ParseError(f"'{path}' is no device below /dev")
     return real
+
+
+def _promised(container: Container, cpu_quota: bool) -> Statistics:
+    """Mesos' rules: what was asked for is the soft limit, and also the hard one where it is kept as such (memory
+    always); who asked for nothing is limited by the machine.
+    """
+    promised: Statistics = {}
+    if container.cpus is None:
+        promised["cpus_limit"] = float(os.cpu_count() or 1)
+    else:
+        promised["cpus_soft_limit"] = float(container.cpus)
+        if cpu_quota:
+            promised["cpus_limit"] = float(container.cpus)
+    if container.mem is None:
+        promised["mem_limit_bytes"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:
+        promised["mem_limit_bytes"] = promised["mem_soft_limit_bytes"] = container.mem
+    return promised
 
 
 def _first_id(container: Container) -> int:

@@ -1,4 +1,4 @@
-"""Control groups: how much CPU and memory a container may use, and how much it does.
+"""Control groups: how much CPU and memory a container may use, and how much it does, block devices included.
 
 There are two kinds of hierarchy and one model of them (``model.Cgroups``). Both keep a container in ``<root>/<id>``,
 which carries limits and figures, with the processes one level below, in ``leaf``, from where the limits cannot be
@@ -13,9 +13,12 @@ from portslice.containers.cgroups.model import (
     MIN_MEMORY_BYTES,
     Cgroups,
     CpuStat,
+    IoStat,
     MemoryStat,
     Pressure,
     PressureStat,
+    Stall,
+    Tasks,
 )
 from portslice.containers.cgroups.v1 import CgroupsV1
 from portslice.containers.cgroups.v2 import CgroupsV2
@@ -25,9 +28,12 @@ __all__ = [
     "MIN_MEMORY_BYTES",
     "Cgroups",
     "CpuStat",
+    "IoStat",
     "MemoryStat",
     "Pressure",
     "PressureStat",
+    "Stall",
+    "Tasks",
     "detect",
 ]
 

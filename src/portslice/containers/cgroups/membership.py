@@ -14,6 +14,7 @@ first container; of the others there is a warning. After that, a cgroup that can
 
 import contextlib
 import logging
+import re
 import subprocess
 import time
 import uuid
@@ -21,12 +22,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from portslice.containers.cgroups.hierarchies import Hierarchy, hierarchies
-from portslice.containers.cgroups.tree import Tree
+from portslice.containers.cgroups.model import Stall
+from portslice.containers.cgroups.tree import Tree, read
 from portslice.errors import ContainerError, PortsliceError
 
 log = logging.getLogger(__name__)
 
 _REMOVAL_PATIENCE_SECS = 2.0
+_STALL = re.compile(r"(some|full) avg10=([\d.]+) .* total=(\d+)")
 
 
 def trees(preferred: Path, root: str) -> dict[Hierarchy, Tree | None]:
@@ -41,6 +44,7 @@ class Membership:
         self._found = found
         self._every = [tree for tree in found.values() if tree is not None]
         self._joinable = list(self._every)
+        self._unified = next((tree for hierarchy, tree in found.items() if not hierarchy.names), None)
 
     def _probe(self, needed: Sequence[Tree]) -> None:
         """Leave out the hierarchies that cannot be joined.
@@ -80,8 +84,12 @@ class Membership:
         """Where perf(1) looks: in version 1's own hierarchy of perf_event, else in version 2's, all of whose cgroups
         have it."""
         own = [tree for hierarchy, tree in self._found.items() if "perf_event" in hierarchy.names]
-        unified = [tree for hierarchy, tree in self._found.items() if not hierarchy.names]
-        return next(iter(own + unified), None)
+        return next(iter(own), self._unified)
+
+    def stalls(self, container_id: str, resource: str) -> dict[str, Stall]:
+        text = read(self._unified.file(container_id, f"{resource}.pressure")) if self._unified else None
+        found = _STALL.findall(text or "")
+        return {kind: Stall(float(percent), int(usecs) / 1e6) for kind, percent, usecs in found}
 
     def ids(self) -> list[str]:
         return sorted({container_id for tree in self._every for container_id in tree.ids()})

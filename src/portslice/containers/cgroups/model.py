@@ -8,7 +8,7 @@ from collections.abc import Set
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-CONTROLLERS = frozenset({"cpu", "memory"})
+CONTROLLERS = frozenset({"cpu", "io", "memory"})
 
 CFS_PERIOD_USECS = 100_000
 MIN_CFS_QUOTA_USECS = 1_000
@@ -25,8 +25,17 @@ class CpuStat(NamedTuple):
     throttled_secs: float | None
 
 
+class Tasks(NamedTuple):
+    """How many there are now."""
+
+    processes: int
+    threads: int
+
+
 class MemoryStat(NamedTuple):
-    """Bytes in use now. ``file`` is the page cache; v2 counts no ``swap`` here, as in Mesos."""
+    """Bytes in use now. ``file`` is the page cache; ``kernel`` is what the kernel holds for the container, and
+    ``kernel_tcp`` its part in socket buffers.
+    """
 
     total: int | None
     anon: int | None
@@ -34,6 +43,8 @@ class MemoryStat(NamedTuple):
     mapped_file: int | None
     swap: int | None
     unevictable: int | None
+    kernel: int | None
+    kernel_tcp: int | None
 
 
 class PressureStat(NamedTuple):
@@ -42,6 +53,31 @@ class PressureStat(NamedTuple):
     low: int | None
     medium: int | None
     critical: int | None
+
+
+class Stall(NamedTuple):
+    """Pressure stall information (kernel: Documentation/accounting/psi.rst).
+
+    :param avg10: percent of the last 10 s in which tasks waited for a resource.
+    :param total_secs: how long they have since the container's start.
+    """
+
+    avg10: float
+    total_secs: float
+
+
+class IoStat(NamedTuple):
+    """What was done on a block device since the container's start, by the kernel's word for it in capitals (READ,
+    WRITE, SYNC, ASYNC, DISCARD, TOTAL).
+
+    :param device: major and minor number; None: on all of them together.
+    :param operations: how many.
+    :param size: how many bytes.
+    """
+
+    device: tuple[int, int] | None
+    operations: dict[str, int]
+    size: dict[str, int]
 
 
 class Pressure(Protocol):
@@ -77,15 +113,34 @@ class Cgroups(Protocol):
     def set_cpu(self, container_id: str, cpus: float, quota: bool) -> None:
         """Share, and with ``quota`` also hard limit, of CPU time: 1024 shares or a weight of 100 for each CPU."""
 
-    def set_memory(self, container_id: str, limit_bytes: int) -> None:
-        """The soft limit always, the hard limit at first and later only when it rises; 32 MB at least."""
+    def set_memory(self, container_id: str, limit_bytes: int, swap: bool = False) -> None:
+        """The soft limit always, the hard limit at first and later only when it rises; 32 MB at least. With ``swap``
+        the hard limit also holds for memory and swap together: only where ``limits_swap``.
+        """
 
     def join_files(self, container_id: str) -> list[Path]:
         """The files into which the container's first process writes 0 to join."""
 
+    def limits_swap(self) -> bool:
+        """Whether memory and swap together can be limited, and are counted."""
+
+    def tasks(self, container_id: str) -> Tasks:
+        """In the container's cgroup and all below it. Needs the controller ``cpu``."""
+
     def cpu_stat(self, container_id: str) -> CpuStat: ...
 
     def memory_stat(self, container_id: str) -> MemoryStat: ...
+
+    def memory_and_swap(self, container_id: str) -> int | None:
+        """Bytes in use now of both together, where ``limits_swap``."""
+
+    def io_stat(self, container_id: str) -> list[IoStat]:
+        """Of each device, and at last of all together; empty where the kernel has no file for it."""
+
+    def stalls(self, container_id: str, resource: str) -> dict[str, Stall]:
+        """How long tasks waited for the resource, ``cpu``, ``io`` or ``memory``: ``some`` of them, and all at a time
+        (``full``). Only v2 has it, which may be mounted beside v1; empty where the kernel does not tell.
+        """
 
     def pressure(self, container_id: str) -> Pressure:
         """A counter of memory pressure, to be closed; also for a container that has been running for a while."""

@@ -29,9 +29,11 @@ class Tree:
         self.root = mount / root
 
     def path(self, container_id: str) -> Path:
-        if container_id in ("", ".", "..") or "/" in container_id or "\0" in container_id:
-            raise ContainerError(f"Bad container id '{container_id}' for a cgroup")
-        return self.root / container_id
+        return self.root / _checked(container_id)
+
+    def file(self, container_id: str, name: str) -> str:
+        """A path's text: to make paths takes longer than to read files."""
+        return f"{self.root}/{_checked(container_id)}/{name}"
 
     def create(self, container_id: str) -> None:
         path = self.path(container_id)
@@ -59,6 +61,11 @@ class Tree:
     def join_file(self, container_id: str) -> Path:
         return self.path(container_id) / LEAF / "cgroup.procs"
 
+    def listed(self, container_id: str, file: str) -> set[str]:
+        """The numbers in a file of the container's cgroup and of all below it: one may have made deeper ones."""
+        directories = (directory for directory, _, _ in os.walk(self.path(container_id)))
+        return {number for directory in directories for number in (read(Path(directory, file)) or "").split()}
+
     def ids(self) -> set[str]:
         try:
             return {entry.name for entry in os.scandir(self.root) if entry.is_dir(follow_symlinks=False)}
@@ -79,6 +86,12 @@ class Tree:
     def remove_root(self) -> None:
         with contextlib.suppress(OSError):
             self.root.rmdir()
+
+
+def _checked(container_id: str) -> str:
+    if container_id in ("", ".", "..") or "/" in container_id or "\0" in container_id:
+        raise ContainerError(f"Bad container id '{container_id}' for a cgroup")
+    return container_id
 
 
 def _inherit_cpuset(cgroup: Path) -> None:
@@ -109,21 +122,28 @@ def write(path: Path, value: str) -> None:
         raise ContainerError(f"Failed to write '{value}' to {path}: {error.strerror}") from error
 
 
-def read(path: Path) -> str | None:
+def read(path: Path | str) -> str | None:
     """A control file's text, or None if there is no such file (any more)."""
     try:
-        return path.read_text().strip()
+        # A fifth of what Path.read_text costs. Files kept open would save another 30 µs of each container's statistics,
+        # but cost it eight descriptors, and the kernel as many pages.
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            parts = list(iter(lambda: os.read(file, 1 << 16), b""))
+        finally:
+            os.close(file)
     except OSError:
         return None
+    return b"".join(parts).decode().strip()
 
 
-def read_number(path: Path) -> int | None:
+def read_number(path: Path | str) -> int | None:
     """A control file's number; None without the file, or if it says ``max``."""
     text = read(path)
     return int(text) if text is not None and text.isdigit() else None
 
 
-def read_table(path: Path) -> dict[str, int]:
+def read_table(path: Path | str) -> dict[str, int]:
     """A "flat keyed" control file: one ``key value`` on each line. Empty without the file."""
-    lines = (line.split() for line in (read(path) or "").splitlines())
-    return {words[0]: int(words[1]) for words in lines if len(words) == 2}
+    words = (read(path) or "").split()
+    return dict(zip(words[::2], map(int, words[1::2]), strict=True))

@@ -2,9 +2,13 @@
 
 Mesos keeps a container's processes in ``<controller>/<root>/<id>`` itself. Ours live one level below, in ``leaf``, as
 on v2 (``membership`` says why). All figures are read, and all limits set, on ``<id>``; they hold for the whole subtree.
+
+Block devices: ``blkio.throttle`` counts whether anything is throttled or not, but since Linux 6.10 only on a device for
+which some cgroup was given a rule once, be it one that limits nothing.
 """
 
 import contextlib
+import logging
 import os
 from collections.abc import Set
 from pathlib import Path
@@ -14,21 +18,26 @@ from portslice.containers.cgroups.model import (
     CFS_PERIOD_USECS,
     MIN_MEMORY_BYTES,
     CpuStat,
+    IoStat,
     MemoryStat,
     Pressure,
     PressureStat,
+    Tasks,
     cfs_quota_usecs,
     cpu_shares,
     raises_limit,
 )
-from portslice.containers.cgroups.tree import read_number, read_table, write
+from portslice.containers.cgroups.tree import Tree, read, read_number, read_table, write
 from portslice.errors import ContainerError
+
+log = logging.getLogger(__name__)
 
 _TICKS_PER_SEC = os.sysconf("SC_CLK_TCK")
 _UNLIMITED_BYTES = 1 << 62
 """memory.limit_in_bytes shows the greatest multiple of the page size in 63 bits when there is no limit."""
 
-_KERNEL_CONTROLLERS = {"cpu": ("cpu", "cpuacct"), "memory": ("memory",)}
+_KERNEL_CONTROLLERS = {"cpu": ("cpu", "cpuacct"), "io": ("blkio",)}
+_THROTTLE = "blkio.throttle.{}_recursive"
 
 
 class CgroupsV1(Membership):
@@ -49,6 +58,8 @@ class CgroupsV1(Membership):
 
     def probe(self, controllers: Set[str]) -> None:
         self._probe([self._trees[name] for name in _kernel_controllers(controllers)])
+        if "io" in controllers:
+            self._tell_uncounted_devices(self._trees["blkio"].mount)
 
     def create(self, container_id: str, controllers: Set[str]) -> None:
         if missing := self.missing(controllers):
@@ -63,17 +74,34 @@ class CgroupsV1(Membership):
         if quota or (path / "cpu.cfs_quota_us").exists():
             write(path / "cpu.cfs_quota_us", str(cfs_quota_usecs(cpus)) if quota else "-1")
 
-    def set_memory(self, container_id: str, limit_bytes: int) -> None:
+    def set_memory(self, container_id: str, limit_bytes: int, swap: bool = False) -> None:
         path = self._path("memory", container_id)
         limit_bytes = max(limit_bytes, MIN_MEMORY_BYTES)
         write(path / "memory.soft_limit_in_bytes", str(limit_bytes))
         current = read_number(path / "memory.limit_in_bytes")
-        if raises_limit(None if current is None or current >= _UNLIMITED_BYTES else current, limit_bytes):
+        if current is not None and current >= _UNLIMITED_BYTES:
+            current = None
+        together = path / "memory.memsw.limit_in_bytes"
+        both = str(max(limit_bytes, current or 0)) if swap else "-1"
+        # The kernel refuses to allow less of memory and swap together than of memory alone: they rise first and fall
+        # last.
+        if current is not None and (swap or together.exists()):
+            write(together, both)
+        if raises_limit(current, limit_bytes):
             write(path / "memory.limit_in_bytes", str(limit_bytes))
+        if current is None and swap:
+            write(together, both)
+
+    def limits_swap(self) -> bool:
+        return "memory" in self._trees and (self._trees["memory"].mount / "memory.memsw.limit_in_bytes").exists()
+
+    def tasks(self, container_id: str) -> Tasks:
+        tree = self._tree("cpuacct")
+        return Tasks(*(len(tree.listed(container_id, file)) for file in ("cgroup.procs", "tasks")))
 
     def cpu_stat(self, container_id: str) -> CpuStat:
-        used = read_table(self._path("cpuacct", container_id) / "cpuacct.stat")
-        bandwidth = read_table(self._path("cpu", container_id) / "cpu.stat")
+        used = read_table(self._file("cpuacct", container_id, "cpuacct.stat"))
+        bandwidth = read_table(self._file("cpu", container_id, "cpu.stat"))
         return CpuStat(
             user_secs=used["user"] / _TICKS_PER_SEC if "user" in used else None,
             system_secs=used["system"] / _TICKS_PER_SEC if "system" in used else None,
@@ -83,24 +111,49 @@ class CgroupsV1(Membership):
         )
 
     def memory_stat(self, container_id: str) -> MemoryStat:
-        path = self._path("memory", container_id)
-        stat = read_table(path / "memory.stat")
+        stat = read_table(self._file("memory", container_id, "memory.stat"))
         return MemoryStat(
-            total=read_number(path / "memory.usage_in_bytes"),
+            total=read_number(self._file("memory", container_id, "memory.usage_in_bytes")),
             anon=stat.get("total_rss"),
             file=stat.get("total_cache"),
             mapped_file=stat.get("total_mapped_file"),
             swap=stat.get("total_swap"),
             unevictable=stat.get("total_unevictable"),
+            kernel=read_number(self._file("memory", container_id, "memory.kmem.usage_in_bytes")),
+            kernel_tcp=read_number(self._file("memory", container_id, "memory.kmem.tcp.usage_in_bytes")),
         )
+
+    def memory_and_swap(self, container_id: str) -> int | None:
+        return read_number(self._file("memory", container_id, "memory.memsw.usage_in_bytes"))
+
+    def io_stat(self, container_id: str) -> list[IoStat]:
+        return _io_stat(self._file("blkio", container_id, _THROTTLE))
 
     def pressure(self, container_id: str) -> Pressure:
         return _EventCounters(self._path("memory", container_id))
 
+    def _tell_uncounted_devices(self, blkio: Path) -> None:
+        counted = {stat.device for stat in _io_stat(f"{blkio}/{_THROTTLE}")}
+        for block in sorted(Path("/sys/block").iterdir()):
+            number = read(block / "dev")  # a path of a multipath device has none
+            done = [int(word) for word in (read(block / "stat") or "").split()]
+            if number and any(done) and _device(number) not in counted:
+                log.warning(
+                    "blkio_statistics will not show the block device %s, of which this kernel counts nothing until it "
+                    "was given a rule once. To begin with one that limits nothing: echo '%s 0' >%s",
+                    *(block.name, number, blkio / "blkio.throttle.read_bps_device"),
+                )
+
     def _path(self, controller: str, container_id: str) -> Path:
+        return self._tree(controller).path(container_id)
+
+    def _file(self, controller: str, container_id: str, name: str) -> str:
+        return self._tree(controller).file(container_id, name)
+
+    def _tree(self, controller: str) -> Tree:
         if controller not in self._trees:
             raise ContainerError(f"No cgroup controller {controller} is mounted")
-        return self._trees[controller].path(container_id)
+        return self._trees[controller]
 
 
 class _EventCounters:
@@ -141,6 +194,23 @@ def _register(cgroup: Path, level: str) -> int:
         return event
     finally:
         os.close(pressure)
+
+
+def _io_stat(files: str) -> list[IoStat]:
+    """Of a cgroup and all below it."""
+    found: dict[tuple[int, int] | None, IoStat] = {}
+    for file, member in (("io_serviced", "operations"), ("io_service_bytes", "size")):
+        for line in (read(files.format(file)) or "").splitlines():
+            *device, operation, value = line.split()  # 254:0 Read 8192, and at last: Total 8192
+            number = _device(device[0]) if device else None
+            stat = found.setdefault(number, IoStat(number, {}, {}))
+            getattr(stat, member)[operation.upper()] = int(value)
+    return sorted(found.values(), key=lambda stat: (stat.device is None, *(stat.device or ())))
+
+
+def _device(number: str) -> tuple[int, int]:
+    major, minor = number.split(":")
+    return int(major), int(minor)
 
 
 def _kernel_controllers(controllers: Set[str]) -> list[str]:

@@ -1,4 +1,5 @@
-"""cgroups/cpu and cgroups/mem: one isolator over the controllers asked for, since they share a container's cgroup.
+"""cgroups/cpu, cgroups/mem and cgroups/blkio: one isolator over the controllers asked for, since they share a
+container's cgroup.
 
 It is there without them, too: that a container has cgroups of its own keeps it from those of others
 (portslice.containers.cgroups.membership). The controllers only decide what is limited and measured.
@@ -7,7 +8,7 @@ It is there without them, too: that a container has cgroups of its own keeps it 
 import logging
 from collections.abc import Iterable, Set
 
-from portslice.containers.cgroups import Cgroups, Pressure
+from portslice.containers.cgroups import Cgroups, IoStat, Pressure
 from portslice.containers.container import Change, Container, State
 from portslice.containers.isolators import BaseIsolator, Launch, Statistics
 from portslice.errors import ConflictError, PortsliceError
@@ -17,19 +18,31 @@ log = logging.getLogger(__name__)
 
 
 class CgroupsIsolator(BaseIsolator):
-    """Shares, quotas and limits; the figures of both controllers."""
+    """Shares, quotas and limits; the figures of all these controllers."""
 
     name = "cgroups"
 
-    def __init__(self, cgroups: Cgroups, controllers: Set[str], *, quota: bool) -> None:
-        """:param controllers: of "cpu" and "memory".
+    def __init__(
+        self,
+        cgroups: Cgroups,
+        controllers: Set[str],
+        *,
+        quota: bool,
+        limit_swap: bool = False,
+        count_tasks: bool = False,
+    ) -> None:
+        """:param controllers: of "cpu", "io" and "memory".
         :param quota: limit CPUs hard as well (--cgroups_enable_cfs).
+        :param limit_swap: limit memory and swap together as well (--cgroups_limit_swap); `Cgroups.limits_swap`.
+        :param count_tasks: tell of processes and threads (--cgroups_cpu_enable_pids_and_tids_count).
         :raises ContainerError: the cgroups of a controller cannot be joined.
         """
         cgroups.probe(controllers)
         self._cgroups = cgroups
         self._controllers = frozenset(controllers)
         self._quota = quota
+        self._limit_swap = limit_swap
+        self._count_tasks = count_tasks
         self._pressures: dict[str, Pressure] = {}
 
     def prepare(self, container: Container) -> Launch:
@@ -62,13 +75,15 @@ class CgroupsIsolator(BaseIsolator):
         statistics: Statistics = {}
         if "cpu" in self._controllers:
             cpu = self._cgroups.cpu_stat(container.id)
-            statistics |= {
-                "cpus_user_time_secs": cpu.user_secs,
-                "cpus_system_time_secs": cpu.system_secs,
-                "cpus_nr_periods": cpu.nr_periods,
-                "cpus_nr_throttled": cpu.nr_throttled,
-                "cpus_throttled_time_secs": cpu.throttled_secs,
-            }
+            statistics |= {"cpus_user_time_secs": cpu.user_secs, "cpus_system_time_secs": cpu.system_secs}
+            if self._quota or self._cgroups.version == 2:  # as in Mesos
+                statistics |= {
+                    "cpus_nr_periods": cpu.nr_periods,
+                    "cpus_nr_throttled": cpu.nr_throttled,
+                    "cpus_throttled_time_secs": cpu.throttled_secs,
+                }
+            if self._count_tasks:
+                statistics |= self._cgroups.tasks(container.id)._asdict()
         if "memory" in self._controllers:
             memory = self._cgroups.memory_stat(container.id)
             statistics |= {
@@ -80,10 +95,21 @@ class CgroupsIsolator(BaseIsolator):
                 "mem_mapped_file_bytes": memory.mapped_file,
                 "mem_swap_bytes": memory.swap,
                 "mem_unevictable_bytes": memory.unevictable,
+                "mem_kmem_usage_bytes": memory.kernel,
+                "mem_kmem_tcp_usage_bytes": memory.kernel_tcp,
             }
+            if self._limit_swap:
+                statistics["mem_total_memsw_bytes"] = self._cgroups.memory_and_swap(container.id)
             if (pressure := self._pressures.get(container.id)) is not None:
                 levels = pressure.read()._asdict()
                 statistics |= {f"mem_{level}_pressure_counter": count for level, count in levels.items()}
+        if "io" in self._controllers and (devices := self._cgroups.io_stat(container.id)):
+            statistics["blkio_statistics"] = {"throttling": [_throttling(device) for device in devices]}
+        stalls = {resource: self._cgroups.stalls(container.id, resource) for resource in sorted(self._controllers)}
+        if told := {resource: kinds for resource, kinds in stalls.items() if kinds}:  # beyond Mesos
+            statistics["psi"] = {
+                resource: {kind: stall._asdict() for kind, stall in kinds.items()} for resource, kinds in told.items()
+            }
         return {name: value for name, value in statistics.items() if value is not None}
 
     def cleanup(self, container: Container) -> list[str]:
@@ -121,4 +147,14 @@ class CgroupsIsolator(BaseIsolator):
 
     def _limit_memory(self, container: Container) -> None:
         if "memory" in self._controllers and container.mem is not None:
-            self._cgroups.set_memory(container.id, container.mem)
+            self._cgroups.set_memory(container.id, container.mem, self._limit_swap)
+
+
+def _throttling(stat: IoStat) -> Statistics:
+    """Mesos' CgroupInfo.Blkio.Throttling.Statistics, whose sum over all devices names none."""
+    shown: Statistics = {}
+    if stat.device is not None:
+        shown["device"] = dict(zip(("major_number", "minor_number"), stat.device, strict=True))
+    for name, values in (("io_serviced", stat.operations), ("io_service_bytes", stat.size)):
+        shown[name] = [{"op": operation, "value": value} for operation, value in values.items()]
+    return shown
