@@ -28,6 +28,7 @@ from .units import INT64_MAX, UINT64_MAX, parse_unsigned
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
 Value: TypeAlias = float | Ranges | frozenset[str]
+Attributes: TypeAlias = dict[str, float | Ranges | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Resource:
 
     def __str__(self) -> str:
         role = "" if self.role == "*" else f"({self.role})"
-        return f"{self.name}{role}:{_format(self.value)}"
+        return f"{self.name}{role}:{format_value(self.value)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,8 @@ class Resources:
         if ranges is None:
             return None
         if any(end > MAX_PORT for _, end in ranges):
-            raise ParseError(f"Invalid {name.replace('_', ' ')} resource '{_format(ranges)}': Range is out of bounds")
+            kind = name.replace("_", " ")
+            raise ParseError(f"Invalid {kind} resource '{format_value(ranges)}': Range is out of bounds")
         return PortSet(PortRange(begin, end) for begin, end in ranges)
 
     def __iter__(self) -> Iterator[Resource]:
@@ -158,7 +160,8 @@ def _add(left: Value, right: Value) -> Value:
     raise TypeError("values of different types")
 
 
-def _format(value: Value) -> str:
+def format_value(value: Value) -> str:
+    """Mesos' text of a value: 2, [31000-31005, 31007-31010], {a, b}."""
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".")
     if isinstance(value, tuple):
@@ -291,3 +294,32 @@ def _member(item: Any, field: str, kind: type) -> Any:
     if type(value) is not kind:
         raise ValueError(f"'{field}' is missing or not of the right type")
     return value
+
+
+# Attributes: the value of `--attributes`, in the spelling of resources.
+
+
+def parse_attributes(text: str) -> Attributes:
+    """Read `name:value;name:value`, by name; a value is a scalar, ranges or free text. The last of a name stands.
+
+    Raises ParseError with the texts of Mesos.
+    """
+    attributes: Attributes = {}
+    for token in filter(str.strip, text.split(";")):
+        name, colon, value = (part.strip() for part in token.partition(":"))
+        if not (colon and name and value):
+            raise ParseError(f"Invalid attribute key:value pair '{token}'")
+        attributes[name] = _attribute(token, value)
+    return attributes
+
+
+def _attribute(token: str, value: str) -> float | Ranges | str:
+    if value.startswith("{"):
+        raise ParseError(f"Invalid attribute key:value pair '{token}': a set is no attribute")
+    try:
+        if value.startswith("["):
+            read = _read_value(value)
+            return read if isinstance(read, tuple) else value
+        return float(value) if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", value.lower()) else value
+    except ValueError as error:
+        raise ParseError(f"Invalid attribute key:value pair '{token}': {error}") from None
