@@ -24,6 +24,7 @@ class State(StrEnum):
 class Request:
     """What somebody wants to run.
 
+    :param framework_id: of the Mesos framework whose task it is; empty: nobody's.
     :param ports: assigned ports by number, or how many.
     :param user_namespace: uid and gid are not the host's but those of a user namespace, which own nothing outside.
     :param read_only: the file system, but for the sandbox and a private /tmp.
@@ -36,6 +37,7 @@ class Request:
     uid: int
     gid: int
     name: str | None = None
+    framework_id: str = ""
     cpus: float | None = None
     mem: int | None = None
     ports: PortSet | int = 0
@@ -97,6 +99,7 @@ class Container:
     """One container. A value: every change is a new one, written to the journal before the kernel is touched.
 
     :param id: Mesos' container id, also the name of its cgroups.
+    :param framework_id: of the Mesos framework whose task it is; empty: nobody's.
     :param cpus: share of CPUs asked for; None: not limited.
     :param mem: bytes of memory asked for; None: not limited.
     :param first_id: the host's uid and gid for 0 inside, in a user namespace; None: uid and gid are the host's.
@@ -113,6 +116,7 @@ class Container:
     gid: int
     sandbox: Path
     created: float
+    framework_id: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     cpus: float | None = None
     mem: int | None = None

@@ -135,7 +135,8 @@ class Containerizer:
         with self._lock:
             container_id = str(uuid.uuid4())
             name = _checked_name(request.name or f"c-{container_id[:8]}")
-            if any(each.name == name and each.state is not State.EXITED for each in self._containers.values()):
+            going_on = (each for each in self._containers.values() if each.state is not State.EXITED)
+            if any((each.framework_id, each.name) == (request.framework_id, name) for each in going_on):
                 raise ConflictError(f"A container with the name '{name}' is running already")
             container = Container(
                 id=container_id,
@@ -145,6 +146,7 @@ class Containerizer:
                 gid=request.gid,
                 sandbox=self._directories.work / "containers" / container_id,
                 created=time.time(),
+                framework_id=request.framework_id,
                 environment=request.environment,
                 cpus=request.cpus,
                 mem=request.mem,

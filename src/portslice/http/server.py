@@ -7,8 +7,9 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import Protocol
 
 from aiohttp import web
 
@@ -20,6 +21,16 @@ from portslice.http.monitor import Monitor
 log = logging.getLogger(__name__)
 
 _SHUTDOWN_SECS = 1.0
+
+
+class Engine(Protocol):
+    """Somebody else who launches containers, and hears of them on the TCP port."""
+
+    def routes(self) -> list[web.RouteDef]:
+        """What it answers there. It is to know whom it obeys."""
+
+    def running(self, stop: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+        """Inside the block it is at work; `stop` ends the agent."""
 
 
 @web.middleware
@@ -35,12 +46,13 @@ async def _plain_errors(
 
 
 @asynccontextmanager
-async def serving(agent: Agent) -> AsyncIterator[None]:
+async def serving(agent: Agent, engine: Engine | None = None) -> AsyncIterator[None]:
     """Inside the block the endpoints answer.
 
     :raises PortsliceError: an address is taken or may not be used.
     """
-    tcp = await _listen(_application(Monitor(agent).routes()), _bind_tcp(agent.flags.ip, agent.flags.port))
+    reading = Monitor(agent).routes() + (engine.routes() if engine is not None else [])
+    tcp = await _listen(_application(reading), _bind_tcp(agent.flags.ip, agent.flags.port))
     try:
         routes = Control(agent).routes() + Monitor(agent).routes()
         unix = await _listen(_application(routes), _bind_unix(agent.flags.socket_path, agent.flags.socket_group))
@@ -53,7 +65,7 @@ async def serving(agent: Agent) -> AsyncIterator[None]:
         await tcp.cleanup()
 
 
-async def run(agent: Agent) -> None:
+async def run(agent: Agent, engine: Engine | None = None) -> None:
     """Serve until SIGTERM or SIGINT; containers go on."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -63,7 +75,7 @@ async def run(agent: Agent) -> None:
         if agent.flags.recover == "cleanup":
             await agent.kill_all()
             return
-        async with serving(agent):
+        async with serving(agent, engine), engine.running(stop.set) if engine is not None else nullcontext():
             log.info("Agent is ready on port %s and '%s'", agent.flags.port, agent.flags.socket_path)
             await stop.wait()
             log.info("Stopping; %s containers go on", len(agent.containerizer.living()))
