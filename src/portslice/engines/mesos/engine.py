@@ -27,7 +27,7 @@ from portslice.engines.mesos.detector import Detector
 from portslice.engines.mesos.meta import Meta, checked_id
 from portslice.engines.mesos.registration import Registration
 from portslice.engines.mesos.schema import messages_pb2 as messages
-from portslice.engines.mesos.schema.mesos_pb2 import SlaveID, SlaveInfo, TaskID
+from portslice.engines.mesos.schema.mesos_pb2 import UUID, SlaveID, SlaveInfo, TaskID
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from portslice.engines.mesos.tasks import Tasks
 from portslice.engines.mesos.wire import Inbox, Pid
@@ -59,7 +59,7 @@ class MesosEngine:
         self._detector = Detector(flags.master or "")
         self._offer = offer.of(flags)
         self._meta = Meta(flags.work_dir)
-        self._resource_version = messages.UUID(value=uuid.uuid4().bytes)
+        self._resource_version = UUID(value=uuid.uuid4().bytes)
         self._inbox = Inbox(PROCESS, _ports_of_containers(agent))
         self._registration = Registration(
             self._detector,
@@ -121,6 +121,7 @@ class MesosEngine:
         )
         self._on(messages.UpdateFrameworkMessage, self._update_framework)
         self._on(messages.ShutdownFrameworkMessage, lambda m: tasks.shut_down(m.framework_id))
+        self._on(messages.CheckpointResourcesMessage, lambda _: None)  # there are none that are made while it runs
         self._on(messages.ShutdownMessage, lambda m: self._end(f"The master asks to shut down: {m.message[:1000]}"))
 
     def _on(self, kind: type[_M], handler: Callable[[_M], object]) -> None:

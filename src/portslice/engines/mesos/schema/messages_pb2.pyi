@@ -7,12 +7,6 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class UUID(_message.Message):
-    __slots__ = ("value",)
-    VALUE_FIELD_NUMBER: _ClassVar[int]
-    value: bytes
-    def __init__(self, value: _Optional[bytes] = ...) -> None: ...
-
 class RegisterSlaveMessage(_message.Message):
     __slots__ = ("slave", "version", "agent_capabilities", "resource_version_uuid")
     SLAVE_FIELD_NUMBER: _ClassVar[int]
@@ -22,8 +16,8 @@ class RegisterSlaveMessage(_message.Message):
     slave: _mesos_pb2.SlaveInfo
     version: str
     agent_capabilities: _containers.RepeatedCompositeFieldContainer[_mesos_pb2.SlaveInfo.Capability]
-    resource_version_uuid: UUID
-    def __init__(self, slave: _Optional[_Union[_mesos_pb2.SlaveInfo, _Mapping]] = ..., version: _Optional[str] = ..., agent_capabilities: _Optional[_Iterable[_Union[_mesos_pb2.SlaveInfo.Capability, _Mapping]]] = ..., resource_version_uuid: _Optional[_Union[UUID, _Mapping]] = ...) -> None: ...
+    resource_version_uuid: _mesos_pb2.UUID
+    def __init__(self, slave: _Optional[_Union[_mesos_pb2.SlaveInfo, _Mapping]] = ..., version: _Optional[str] = ..., agent_capabilities: _Optional[_Iterable[_Union[_mesos_pb2.SlaveInfo.Capability, _Mapping]]] = ..., resource_version_uuid: _Optional[_Union[_mesos_pb2.UUID, _Mapping]] = ...) -> None: ...
 
 class ReregisterSlaveMessage(_message.Message):
     __slots__ = ("slave", "tasks", "version", "frameworks", "agent_capabilities", "resource_version_uuid")
@@ -38,8 +32,8 @@ class ReregisterSlaveMessage(_message.Message):
     version: str
     frameworks: _containers.RepeatedCompositeFieldContainer[_mesos_pb2.FrameworkInfo]
     agent_capabilities: _containers.RepeatedCompositeFieldContainer[_mesos_pb2.SlaveInfo.Capability]
-    resource_version_uuid: UUID
-    def __init__(self, slave: _Optional[_Union[_mesos_pb2.SlaveInfo, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_mesos_pb2.Task, _Mapping]]] = ..., version: _Optional[str] = ..., frameworks: _Optional[_Iterable[_Union[_mesos_pb2.FrameworkInfo, _Mapping]]] = ..., agent_capabilities: _Optional[_Iterable[_Union[_mesos_pb2.SlaveInfo.Capability, _Mapping]]] = ..., resource_version_uuid: _Optional[_Union[UUID, _Mapping]] = ...) -> None: ...
+    resource_version_uuid: _mesos_pb2.UUID
+    def __init__(self, slave: _Optional[_Union[_mesos_pb2.SlaveInfo, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_mesos_pb2.Task, _Mapping]]] = ..., version: _Optional[str] = ..., frameworks: _Optional[_Iterable[_Union[_mesos_pb2.FrameworkInfo, _Mapping]]] = ..., agent_capabilities: _Optional[_Iterable[_Union[_mesos_pb2.SlaveInfo.Capability, _Mapping]]] = ..., resource_version_uuid: _Optional[_Union[_mesos_pb2.UUID, _Mapping]] = ...) -> None: ...
 
 class MasterSlaveConnection(_message.Message):
     __slots__ = ("total_ping_timeout_seconds",)
@@ -91,6 +85,12 @@ class PongSlaveMessage(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class CheckpointResourcesMessage(_message.Message):
+    __slots__ = ("resources",)
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    resources: _containers.RepeatedCompositeFieldContainer[_mesos_pb2.Resource]
+    def __init__(self, resources: _Optional[_Iterable[_Union[_mesos_pb2.Resource, _Mapping]]] = ...) -> None: ...
+
 class ShutdownMessage(_message.Message):
     __slots__ = ("message",)
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -125,12 +125,6 @@ class RunTaskMessage(_message.Message):
     task: _mesos_pb2.TaskInfo
     def __init__(self, framework_id: _Optional[_Union[_mesos_pb2.FrameworkID, _Mapping]] = ..., framework: _Optional[_Union[_mesos_pb2.FrameworkInfo, _Mapping]] = ..., pid: _Optional[str] = ..., task: _Optional[_Union[_mesos_pb2.TaskInfo, _Mapping]] = ...) -> None: ...
 
-class TaskGroupInfo(_message.Message):
-    __slots__ = ("tasks",)
-    TASKS_FIELD_NUMBER: _ClassVar[int]
-    tasks: _containers.RepeatedCompositeFieldContainer[_mesos_pb2.TaskInfo]
-    def __init__(self, tasks: _Optional[_Iterable[_Union[_mesos_pb2.TaskInfo, _Mapping]]] = ...) -> None: ...
-
 class RunTaskGroupMessage(_message.Message):
     __slots__ = ("framework", "executor", "task_group")
     FRAMEWORK_FIELD_NUMBER: _ClassVar[int]
@@ -138,8 +132,8 @@ class RunTaskGroupMessage(_message.Message):
     TASK_GROUP_FIELD_NUMBER: _ClassVar[int]
     framework: _mesos_pb2.FrameworkInfo
     executor: _mesos_pb2.ExecutorInfo
-    task_group: TaskGroupInfo
-    def __init__(self, framework: _Optional[_Union[_mesos_pb2.FrameworkInfo, _Mapping]] = ..., executor: _Optional[_Union[_mesos_pb2.ExecutorInfo, _Mapping]] = ..., task_group: _Optional[_Union[TaskGroupInfo, _Mapping]] = ...) -> None: ...
+    task_group: _mesos_pb2.TaskGroupInfo
+    def __init__(self, framework: _Optional[_Union[_mesos_pb2.FrameworkInfo, _Mapping]] = ..., executor: _Optional[_Union[_mesos_pb2.ExecutorInfo, _Mapping]] = ..., task_group: _Optional[_Union[_mesos_pb2.TaskGroupInfo, _Mapping]] = ...) -> None: ...
 
 class KillTaskMessage(_message.Message):
     __slots__ = ("framework_id", "task_id", "kill_policy")
