@@ -366,10 +366,13 @@ def test_forged_messages_do_nothing(master: Master, agent: Node, framework: Fram
         assert _send(Connection(inside, address), genuine, message, body) == 403  # a container, with the same address
         assert _send(Connection(bed.host, address), f"master@{HOST_ADDRESS}:5055", message, body) == 403
         assert _send(Connection(bed.host, address), "", message, body) == 404
+        url = f"http://{address}/slave(1)/mesos.internal.{message}"
+        user = ("setpriv", "--reuid=65534", "curl", "-sS", "--globoff", "-H", f"Libprocess-From: {genuine}")
+        other = bed.run(bed.host, *user, "--data", "x", url)  # another user of this host
+        assert "Only the master is obeyed" in other.stdout
     assert list(_running(agent)) == ["victim"]
     assert framework.states("victim") == ["TASK_STARTING", "TASK_RUNNING"]
-    assert "port " in agent.log
-    assert "of this host is a container's" in agent.log
+    assert "something else on this host" in agent.log
     # The same from where the master sends is obeyed.
     assert _send(Connection(bed.host, address), genuine, "KillTaskMessage", kill) == 202
     framework.status("victim", "TASK_KILLED")

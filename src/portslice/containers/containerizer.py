@@ -187,7 +187,8 @@ class Containerizer:
 
     def _spec(self, container: Container, launches: list[Launch]) -> launcher.LaunchSpec:
         home = _home(container.uid) if container.first_id is None else {"HOME": str(container.sandbox)}
-        environment = {"PATH": _PATH, **home, "MESOS_SANDBOX": str(container.sandbox)}
+        environment = {"PATH": _PATH, **home}
+        environment |= dict.fromkeys(("MESOS_SANDBOX", "MESOS_DIRECTORY"), str(container.sandbox))
         environment |= {"MESOS_CONTAINER_ID": container.id, "MESOS_EXECUTOR_ID": container.name}
         for launch in launches:
             environment |= launch.environment

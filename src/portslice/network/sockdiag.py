@@ -26,7 +26,11 @@ _PROTOCOLS = {
     UDPLITE: socket.IPPROTO_UDPLITE,
     SCTP: socket.IPPROTO_SCTP,
 }
-_REQUEST = struct.Struct("=BBBxI48x")  # inet_diag_req_v2: family, protocol, extensions, states, id
+_REQUEST_HEAD = struct.Struct("=BBBxI")  # inet_diag_req_v2: family, protocol, extensions, states; then the id
+_REQUEST = struct.Struct("=BBBxI48x")  # the same for a dump, with an empty id
+_ONE = struct.Struct("!HH16s16s4xQ")  # inet_diag_sockid: both ports, both addresses, interface, cookie
+_NO_COOKIE = 2**64 - 1
+_UID = 64  # in inet_diag_msg
 _MESSAGE = struct.Struct("=BBxxH62xI")  # inet_diag_msg: family, state, source port, inode; of the rest nothing
 
 
@@ -46,6 +50,9 @@ class Socket(NamedTuple):
     port: int
     inode: int
     extensions: dict[int, bytes]
+
+
+Address = tuple[str, int]
 
 
 class SockDiag(Netlink):
@@ -75,3 +82,18 @@ class SockDiag(Netlink):
                 if error.errno == errno.ENOENT:
                     raise NotListed(f"{text}modprobe {protocol}_diag") from error
                 raise NetworkError(text + str(error.strerror)) from error
+
+    def owner(self, local: Address, remote: Address) -> int | None:
+        """The user id of a TCP connection's process, by the addresses (IPv4) of its own end and the other one; None if
+        that end is not in this network namespace."""
+        ends = (socket.inet_aton(local[0]), socket.inet_aton(remote[0]))
+        request = _REQUEST_HEAD.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, (1 << 32) - 1)
+        request += _ONE.pack(local[1], remote[1], *ends, _NO_COOKIE)
+        try:
+            for message in self._request(_SOCK_DIAG_BY_FAMILY, 0, request):
+                (uid,) = struct.unpack_from("=I", message, _UID)
+                return int(uid)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise NetworkError(f"The kernel does not tell of a socket: {error.strerror}") from error
+        return None

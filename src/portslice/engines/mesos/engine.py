@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 from aiohttp import web
 from google.protobuf.message import Message
 
-from portslice.agent import offer, startup
+from portslice.agent import offer
 from portslice.agent.service import Agent
 from portslice.engines.mesos import resources
 from portslice.engines.mesos.detector import Detector
@@ -33,7 +33,6 @@ from portslice.engines.mesos.tasks import Tasks
 from portslice.engines.mesos.wire import Inbox, Pid
 from portslice.errors import ParseError, PortsliceError
 from portslice.http.monitor import MESOS_VERSION
-from portslice.ports import PortSet
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ class MesosEngine:
         self._offer = offer.of(flags)
         self._meta = Meta(flags.work_dir)
         self._resource_version = UUID(value=uuid.uuid4().bytes)
-        self._inbox = Inbox(PROCESS, _ports_of_containers(agent))
+        self._inbox = Inbox(PROCESS)
         self._registration = Registration(
             self._detector,
             self._inbox,
@@ -240,8 +239,11 @@ class MesosEngine:
             return {}
         return {
             "LIBPROCESS_IP": pid.ip,
+            "LIBPROCESS_PORT": "0",
             "MESOS_AGENT_ENDPOINT": f"{pid.ip}:{pid.port}",
             "MESOS_CONTAINER_IP": pid.ip,
+            "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD": str(self._agent.flags.executor_shutdown_grace_period),
+            "MESOS_HTTP_COMMAND_EXECUTOR": "0",
             "MESOS_SLAVE_PID": str(pid),
         }
 
@@ -270,10 +272,3 @@ class MesosEngine:
 def _report(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("Unexpected error: %s", error, exc_info=error)
-
-
-def _ports_of_containers(agent: Agent) -> PortSet:
-    if startup.PORT_MAPPING not in startup.isolator_names(agent.flags.isolation):
-        return PortSet()
-    ports, ephemeral = startup.port_resources(agent.flags)
-    return ports | ephemeral

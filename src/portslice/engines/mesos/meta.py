@@ -8,7 +8,8 @@
 
 A record is small and written whole, beside the old one, at each change and before anybody is told of it. It need not
 reach the disk (fsync) for the same reason as the journal of containers: it is there for the next agent, and after a
-crash of the machine no task is left that it could speak of.
+crash of the machine no task is left that it could speak of. A disk that is full ends nothing: the tasks go on, and only
+the next agent would know less.
 """
 
 import logging
@@ -60,8 +61,11 @@ class Meta:
     def write(self, record: TaskRecord) -> None:
         """Record a task as it is now."""
         path = self._path(record)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write(path, record)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _write(path, record)
+        except OSError as error:
+            log.error("Failed to checkpoint the task in '%s': %s", path, error.strerror)
 
     def forget(self, record: TaskRecord) -> None:
         """Nobody will ask for the task again."""

@@ -72,12 +72,12 @@ class Registration:
     @property
     def ip(self) -> str | None:
         """This host's address, as the master sees it; None before the first connection."""
-        return self._link.local_ip if self._link is not None else None
+        return self._link.local[0] if self._link is not None else None
 
     @property
     def pid(self) -> Pid | None:
         """The agent's own."""
-        return Pid(self._inbox.name, self._link.local_ip, self._port) if self._link is not None else None
+        return Pid(self._inbox.name, self._link.local[0], self._port) if self._link is not None else None
 
     def accepted(self, connection: MasterSlaveConnection) -> None:
         """The master has answered."""
@@ -86,8 +86,8 @@ class Registration:
 
     def send(self, message: Message, receiver: str = "master") -> None:
         """Send to the master, if there is one."""
-        if self._link is not None and self.pid is not None and self._inbox.obeyed is not None:
-            self._link.send(self.pid, receiver, message)
+        if self._inbox.link is not None and self.pid is not None:
+            self._inbox.link.send(self.pid, receiver, message)
 
     async def flush(self) -> None:
         """Wait until what was sent is on its way."""
@@ -107,7 +107,7 @@ class Registration:
                 log.warning("No master: %s", str(error) or "it does not answer")
                 continue
             log.info("New master detected at %s", master)
-            self._link, self._inbox.obeyed = link, master
+            self._link = self._inbox.link = link
             try:
                 await self._belong()
             except _NoMasterError as error:
@@ -115,7 +115,7 @@ class Registration:
                 log.warning("%s: the master %s is lost, tasks go on", error, master)
             finally:
                 self._registered.clear()
-                self._inbox.obeyed = None
+                self._inbox.link = None
                 link.close()
 
     async def _belong(self) -> None:
@@ -160,10 +160,10 @@ class Registration:
             self._pings.get_nowait()
 
     async def _back_off(self, tries: int) -> None:
-        await asyncio.sleep(random.uniform(0, self._wait_secs(tries)))
+        await asyncio.sleep(self._wait_secs(tries))
 
     def _wait_secs(self, tries: int) -> float:
-        return min(self._backoff_secs * float(1 << min(tries, 30)), BACKOFF_MAX_SECS)
+        return random.uniform(0, min(self._backoff_secs * (1 << min(tries, 30)), BACKOFF_MAX_SECS))
 
     def _pinged(self, sender: Pid, message: Message) -> None:
         assert isinstance(message, PingSlaveMessage)

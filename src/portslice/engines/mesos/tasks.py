@@ -14,6 +14,7 @@ the framework that they are lost.
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -101,7 +102,7 @@ class Tasks:
         if key in self._tasks:
             log.warning("Ignoring the task '%s' of framework %s: there is one of this id", key[1], key[0])
             return
-        running = self._take(TaskRecord(framework=framework, task=info))
+        running = self._take(TaskRecord(framework=framework, task=info, received=time.time()))
         self._meta.write(running.record)
         self._start(self._launch(running))
 
@@ -186,9 +187,11 @@ class Tasks:
         known = {(each.framework_id, each.name): each for each in self._agent.containerizer.all() if each.framework_id}
         for record in self._meta.load():
             running = self._take(record)
-            container = known.get((record.framework.id.value, record.task.task_id.value))
             if running.ended:
                 continue
+            container = known.get((record.framework.id.value, record.task.task_id.value))
+            if container is not None and container.created < record.received:
+                container = None  # of an earlier task that had this id
             if not record.framework.checkpoint:
                 running.abandoned = True
                 running.record.killed = True

@@ -11,9 +11,10 @@ Nobody waits for the HTTP answer: a reply is a message of its own, over a connec
 sent goes over one connection a peer, which keeps it in order, and what the peer answers there is thrown away; its end
 is how the peer's death is noticed. Delivery is at most once: who needs more repeats himself.
 
-What comes in is not authenticated by anything but where it comes from. `Inbox` takes messages only of the one peer that
-it was told to obey: the pid must be that peer's, and so must be the address of the connection. On a host where
-containers share the address, a connection from one of their ports is none of the peer's either.
+What comes in is not authenticated by anything but where it comes from. `Inbox` takes messages only of the peer of one
+link: the pid must be that peer's, and so must be the address of the connection. A peer on this host has that address in
+common with all processes here, and with all containers: so there the other end of the connection must belong to the
+same user as the peer's end of the link, and a container's end is not among the host's sockets at all.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from aiohttp import web
 from google.protobuf.message import DecodeError, Message
 
 from portslice.errors import ParseError
-from portslice.ports import PortSet
+from portslice.network.sockdiag import Address, SockDiag
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Pid(NamedTuple):
         return cls(match[1], match[2], int(match[3]))
 
     @property
-    def address(self) -> tuple[str, int]:
+    def address(self) -> Address:
         return self.ip, self.port
 
     def __str__(self) -> str:
@@ -72,10 +73,11 @@ class Link:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self.local_ip: str = writer.get_extra_info("sockname")[0]
+        self.local: Address = writer.get_extra_info("sockname")
+        self.remote: Address = writer.get_extra_info("peername")
 
     @classmethod
-    async def open(cls, address: tuple[str, int], timeout_secs: float) -> Self:
+    async def open(cls, address: Address, timeout_secs: float) -> Self:
         """Connect.
 
         :raises OSError: nothing listens there, or nothing answers within that time (TimeoutError).
@@ -95,7 +97,7 @@ class Link:
             f"Connection: Keep-Alive\r\nHost: \r\nContent-Length: {len(body)}\r\n\r\n"
         )
         if self._writer.transport.get_write_buffer_size() + len(body) > _MAX_UNSENT:
-            log.error("%s takes no messages: giving up the connection", self._writer.get_extra_info("peername"))
+            log.error("%s takes no messages: giving up the connection", self.remote)
             self._writer.transport.abort()
         self._writer.write(head.encode() + body)
 
@@ -120,20 +122,19 @@ class Link:
 
 
 class Inbox:
-    """Takes what the peer sends.
+    """Takes what the peer of a link sends.
 
-    :param handlers: what to do with a message of each type; called with the sender and the message.
-    :param strangers: ports at the peer's address that are not the peer's, if that is this host's address too.
+    :param name: the process to which it is sent.
     """
 
-    def __init__(self, name: str, strangers: PortSet) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.obeyed: Pid | None = None
-        self._strangers = strangers
+        self.link: Link | None = None
+        self._diag = SockDiag()
         self._handlers: dict[str, tuple[type[Message], Callable[[Pid, Message], None]]] = {}
 
     def on(self, kind: type[Message], handler: Callable[[Pid, Message], None]) -> None:
-        """Have messages of this type handled."""
+        """Have messages of this type handled: called with the sender and the message."""
         self._handlers[kind.DESCRIPTOR.full_name] = kind, handler
 
     def routes(self) -> list[web.RouteDef]:
@@ -154,6 +155,8 @@ class Inbox:
         kind, handler = self._handlers[name]
         try:
             message = kind.FromString(body)
+            if not message.IsInitialized():
+                raise DecodeError("required fields are missing")
         except DecodeError as error:
             log.error("Failed to deserialize '%s' from %s: %s", name, sender, str(error)[:200])
             return web.Response(status=400, text=f"Failed to deserialize '{name}'.\n")
@@ -161,16 +164,17 @@ class Inbox:
         return web.Response(status=202)
 
     def _objection(self, request: web.Request, sender: Pid) -> str | None:
-        peer = request.transport.get_extra_info("peername") if request.transport else None
-        if self.obeyed is None:
+        if self.link is None:
             return "there is none now"
-        if sender.address != self.obeyed.address:
-            return f"that is {self.obeyed.ip}:{self.obeyed.port}"
-        if peer is None or peer[0] != self.obeyed.ip:
-            return f"it does not send from {peer[0] if peer else 'nowhere'}"
-        own = request.transport.get_extra_info("sockname") if request.transport else None
-        if peer[1] in self._strangers and own is not None and own[0] == peer[0]:
-            return f"port {peer[1]} of this host is a container's"
+        if sender.address != self.link.remote:
+            return f"that is {self.link.remote[0]}:{self.link.remote[1]}"
+        if request.transport is None:
+            return "it has gone"
+        peer, own = (request.transport.get_extra_info(end) for end in ("peername", "sockname"))
+        if peer[0] != sender.ip:
+            return f"it does not send from {peer[0]}"
+        if self._diag.owner(peer, own) != self._diag.owner(self.link.remote, self.link.local):
+            return f"what sends from port {peer[1]} is something else on this host"
         return None
 
 

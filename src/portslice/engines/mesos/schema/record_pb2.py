@@ -26,7 +26,7 @@ from portslice.engines.mesos.schema import mesos_pb2 as portslice_dot_engines_do
 from portslice.engines.mesos.schema import messages_pb2 as portslice_dot_engines_dot_mesos_dot_schema_dot_messages__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+portslice/engines/mesos/schema/record.proto\x12\x0fportslice.mesos\x1a*portslice/engines/mesos/schema/mesos.proto\x1a-portslice/engines/mesos/schema/messages.proto\"\xb3\x01\n\nTaskRecord\x12\'\n\tframework\x18\x01 \x02(\x0b\x32\x14.mesos.FrameworkInfo\x12\x1d\n\x04task\x18\x02 \x02(\x0b\x32\x0f.mesos.TaskInfo\x12-\n\x07updates\x18\x03 \x03(\x0b\x32\x1c.mesos.internal.StatusUpdate\x12\x17\n\x0c\x61\x63knowledged\x18\x04 \x01(\r:\x01\x30\x12\x15\n\x06killed\x18\x05 \x01(\x08:\x05\x66\x61lse')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+portslice/engines/mesos/schema/record.proto\x12\x0fportslice.mesos\x1a*portslice/engines/mesos/schema/mesos.proto\x1a-portslice/engines/mesos/schema/messages.proto\"\xc8\x01\n\nTaskRecord\x12\'\n\tframework\x18\x01 \x02(\x0b\x32\x14.mesos.FrameworkInfo\x12\x1d\n\x04task\x18\x02 \x02(\x0b\x32\x0f.mesos.TaskInfo\x12-\n\x07updates\x18\x03 \x03(\x0b\x32\x1c.mesos.internal.StatusUpdate\x12\x17\n\x0c\x61\x63knowledged\x18\x04 \x01(\r:\x01\x30\x12\x15\n\x06killed\x18\x05 \x01(\x08:\x05\x66\x61lse\x12\x13\n\x08received\x18\x06 \x01(\x01:\x01\x30')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'portslice.engines.mesos.sch
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TASKRECORD']._serialized_start=156
-  _globals['_TASKRECORD']._serialized_end=335
+  _globals['_TASKRECORD']._serialized_end=356
 # @@protoc_insertion_point(module_scope)
