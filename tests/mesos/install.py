@@ -23,6 +23,7 @@ from glob import glob
 from pathlib import Path
 
 _HERE = Path(__file__).parent
+_BUILD = _HERE.parents[1] / "build"
 _EGG = "mesos.scheduler-1.11.0-py2.7-linux-x86_64.egg"
 _EGG_SHA256 = "4940ebb70894ee004cf8a12b7b66b52a351be1070ec2a4e6f7dae4ec04f8cb61"
 _MODULE = "mesos/scheduler/_scheduler.so"
@@ -70,8 +71,7 @@ def install() -> Path:
     if platform.machine() != "x86_64":
         raise Missing("Apache Mesos' master is on PyPI for x86-64 only")
     python = python27()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    directory = cache / "portslice-tests" / "mesos-1.11.0"
+    directory = _BUILD / "mesos-1.11.0"
     if not directory.exists():
         draft = directory.with_name(f"{directory.name}.{os.getpid()}")
         shutil.rmtree(draft, ignore_errors=True)
@@ -87,6 +87,25 @@ def install() -> Path:
     if result.returncode:
         raise Missing(f"libmesos cannot be loaded (script/setup --test): {result.stderr.strip().splitlines()[-1]}")
     return directory
+
+
+def mesoshttp() -> Path:
+    """The interpreter of an environment with a framework's library.
+
+    :raises Missing: PyPI does not give it.
+    """
+    directory = _BUILD / "mesoshttp"
+    python = directory / "bin/python"
+    if not directory.exists():
+        draft = directory.with_name(f"{directory.name}.{os.getpid()}")
+        subprocess.run([sys.executable, "-m", "venv", str(draft)], check=True)
+        install = [str(draft / "bin/python"), "-m", "pip", "install", "--quiet", "mesoshttp==0.4.2"]
+        result = subprocess.run(install, capture_output=True, text=True, check=False)
+        if result.returncode:
+            shutil.rmtree(draft)
+            raise Missing(f"PyPI does not give mesoshttp: {result.stderr.strip()[-300:]}")
+        draft.rename(directory)
+    return python
 
 
 def _fetch(directory: Path, python: Path) -> None:
