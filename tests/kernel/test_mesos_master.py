@@ -361,10 +361,12 @@ def test_tasks_survive_the_master(master: Master, agent: Node, framework: Framew
 # Who is obeyed
 
 
-def _send(connection: Connection, sender: str, name: str, body: bytes) -> int:
+def _send(connection: Connection, sender: str, name: str, body: bytes) -> tuple[int, str]:
+    """Status and text of the answer."""
     with closing(connection):
         connection.request("POST", f"/slave(1)/mesos.internal.{name}", body, {"Libprocess-From": sender})
-        return connection.getresponse().status
+        response = connection.getresponse()
+        return response.status, response.read().decode()
 
 
 def test_forged_messages_do_nothing(master: Master, agent: Node, framework: Framework) -> None:
@@ -386,19 +388,24 @@ def test_forged_messages_do_nothing(master: Master, agent: Node, framework: Fram
     bed, genuine = master.bed, f"master@{master.address}"
     inside = agent.namespace(agent.client.container("victim"))
     for message, body in (("RunTaskMessage", run), ("KillTaskMessage", kill), ("ShutdownMessage", b"")):
-        assert _send(Connection(bed.world, address), genuine, message, body) == 403  # another host
-        assert _send(Connection(inside, address), genuine, message, body) == 403  # a container, with the same address
-        assert _send(Connection(bed.host, address), f"master@{HOST_ADDRESS}:5055", message, body) == 403
-        assert _send(Connection(bed.host, address), "", message, body) == 404
+        for where, sender, status, objection in (
+            (bed.world, genuine, 403, "it does not send from 10.77.0.1"),
+            (inside, genuine, 403, "something else on this host"),  # a container, with the same address
+            (bed.host, f"master@{HOST_ADDRESS}:5055", 403, f"that is {master.address}"),
+            (bed.host, "", 404, ""),
+        ):
+            answer = _send(Connection(where, address), sender, message, body)
+            assert answer[0] == status, answer
+            assert objection in answer[1]
         url = f"http://{address}/slave(1)/mesos.internal.{message}"
         user = ("setpriv", "--reuid=65534", "curl", "-sS", "--globoff", "-H", f"Libprocess-From: {genuine}")
         other = bed.run(bed.host, *user, "--data", "x", url)  # another user of this host
-        assert "Only the master is obeyed" in other.stdout
+        assert "something else on this host" in other.stdout
     assert list(_running(agent)) == ["victim"]
     assert framework.states("victim") == ["TASK_STARTING", "TASK_RUNNING"]
-    assert "something else on this host" in agent.log
+    assert "Ignoring mesos.internal.RunTaskMessage that claims to be from" in agent.log
     # The same from where the master sends is obeyed.
-    assert _send(Connection(bed.host, address), genuine, "KillTaskMessage", kill) == 202
+    assert _send(Connection(bed.host, address), genuine, "KillTaskMessage", kill) == (202, "")
     framework.status("victim", "TASK_KILLED")
 
 
@@ -406,7 +413,7 @@ def test_bad_messages_of_the_master(master: Master, agent: Node, framework: Fram
     """Each gets its answer, and the agent goes on."""
     genuine, address = f"master@{master.address}", f"{HOST_ADDRESS}:5051"
     answers = {
-        name: _send(Connection(master.bed.host, address), genuine, name, body)
+        name: _send(Connection(master.bed.host, address), genuine, name, body)[0]
         for name, body in {
             "RunTaskMessage": b"\xff" * 100,
             "KillTaskMessage": b"",  # required fields are missing

@@ -8,7 +8,7 @@ A task is known by its framework and its own id, and so is its container: its fr
 them together, so no crash can come between. An agent that starts finds for each record the container, which lives, or
 has ended and says how, or was never launched: then the task is dropped, not run, since the framework may have given it
 up long ago. Tasks of frameworks that do not want checkpoints end with the agent, as in Mesos, where the master has told
-the framework that they are lost.
+the framework that they are lost; and so does a framework's container without a record, of which nobody knows.
 """
 
 import asyncio
@@ -98,18 +98,13 @@ class Tasks:
 
     def run(self, framework: FrameworkInfo, info: TaskInfo) -> None:
         """Launch a task."""
-        key = framework.id.value, info.task_id.value
-        if key in self._tasks:
-            log.warning("Ignoring the task '%s' of framework %s: there is one of this id", key[1], key[0])
-            return
-        running = self._take(TaskRecord(framework=framework, task=info, received=time.time()))
-        self._meta.write(running.record)
-        self._start(self._launch(running))
+        if (running := self._admit(framework, info)) is not None:
+            self._start(self._launch(running))
 
     def refuse(self, framework: FrameworkInfo, info: TaskInfo, why: str) -> None:
         """Have a task fail without a launch."""
-        running = self._take(TaskRecord(framework=framework, task=info))
-        self._say(running, TASK_FAILED, message=why, reason=TaskStatus.REASON_CONTAINER_LAUNCH_FAILED)
+        if (running := self._admit(framework, info)) is not None:
+            self._say(running, TASK_FAILED, message=why, reason=TaskStatus.REASON_CONTAINER_LAUNCH_FAILED)
 
     def kill(self, framework_id: FrameworkID, task_id: TaskID, policy: KillPolicy | None = None) -> None:
         """End a task: SIGTERM, and after the grace period SIGKILL."""
@@ -185,6 +180,7 @@ class Tasks:
     def recover(self) -> None:
         """Go on with the tasks on record."""
         known = {(each.framework_id, each.name): each for each in self._agent.containerizer.all() if each.framework_id}
+        orphans = {each.id: each for each in known.values() if each.state is State.RUNNING}
         for record in self._meta.load():
             running = self._take(record)
             if running.ended:
@@ -196,6 +192,7 @@ class Tasks:
                 running.abandoned = True
                 running.record.killed = True
             if container is not None:
+                orphans.pop(container.id, None)
                 self._start(self._follow(running, container))
             elif running.abandoned:
                 self._forget(running)
@@ -210,6 +207,9 @@ class Tasks:
                     message="The agent restarted before the task was launched",
                     reason=TaskStatus.REASON_SLAVE_RESTARTED,
                 )
+        for container in orphans.values():
+            log.warning("Ending the container %s (%s), of whose task there is no record", container.id, container.name)
+            self._start(self._agent.kill(container, signal.SIGKILL))
 
     async def end_all(self) -> None:
         """End all tasks, telling nobody, and wait for it."""
@@ -226,6 +226,16 @@ class Tasks:
             work.cancel()
 
     # Inside
+
+    def _admit(self, framework: FrameworkInfo, info: TaskInfo) -> _Running | None:
+        """A new task, on record from now on."""
+        key = framework.id.value, info.task_id.value
+        if key in self._tasks:
+            log.warning("Ignoring the task '%s' of framework %s: there is one of this id", key[1], key[0])
+            return None
+        running = self._take(TaskRecord(framework=framework, task=info, received=time.time()))
+        self._meta.write(running.record)
+        return running
 
     def _take(self, record: TaskRecord) -> _Running:
         running = _Running(record, Stream(record, self._meta.write, self._send))

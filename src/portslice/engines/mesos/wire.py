@@ -20,6 +20,7 @@ same user as the peer's end of the link, and a container's end is not among the 
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, Self
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 MAX_MESSAGE = 8 << 20  # bytes; Mesos has no bound, and messages of some hundred KB are the largest that are usual
 _MAX_UNSENT = 32 << 20
 _PATIENCE_SECS = 30.0
+_COMPLAINT_SECS = 1.0
 _PID = re.compile(r"([^@\s/]+)@([0-9.]+):([0-9]{1,5})")
 
 
@@ -131,6 +133,7 @@ class Inbox:
         self.name = name
         self.link: Link | None = None
         self._diag = SockDiag()
+        self._complaint_due = 0.0
         self._handlers: dict[str, tuple[type[Message], Callable[[Pid, Message], None]]] = {}
 
     def on(self, kind: type[Message], handler: Callable[[Pid, Message], None]) -> None:
@@ -146,7 +149,7 @@ class Inbox:
         if sender is None:
             raise web.HTTPNotFound
         if (objection := self._objection(request, sender)) is not None:
-            log.warning("Ignoring %s that claims to be from %s, because %s", name, sender, objection)
+            self._complain("Ignoring %s that claims to be from %s, because %s", name, sender, objection)
             return web.Response(status=403, text=f"Only the master is obeyed, and {objection}.\n")
         body = await _body(request)
         if name not in self._handlers:
@@ -162,6 +165,13 @@ class Inbox:
             return web.Response(status=400, text=f"Failed to deserialize '{name}'.\n")
         handler(sender, message)
         return web.Response(status=202)
+
+    def _complain(self, text: str, *arguments: object) -> None:
+        """Log what a stranger did; not as often as he does it."""
+        now = time.monotonic()
+        if now >= self._complaint_due:
+            self._complaint_due = now + _COMPLAINT_SECS
+            log.warning(text, *arguments)
 
     def _objection(self, request: web.Request, sender: Pid) -> str | None:
         if self.link is None:

@@ -150,20 +150,6 @@ class DurationInfo(_message.Message):
     nanoseconds: int
     def __init__(self, nanoseconds: _Optional[int] = ...) -> None: ...
 
-class Label(_message.Message):
-    __slots__ = ("key", "value")
-    KEY_FIELD_NUMBER: _ClassVar[int]
-    VALUE_FIELD_NUMBER: _ClassVar[int]
-    key: str
-    value: str
-    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-
-class Labels(_message.Message):
-    __slots__ = ("labels",)
-    LABELS_FIELD_NUMBER: _ClassVar[int]
-    labels: _containers.RepeatedCompositeFieldContainer[Label]
-    def __init__(self, labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ...) -> None: ...
-
 class SlaveInfo(_message.Message):
     __slots__ = ("hostname", "port", "resources", "attributes", "id", "checkpoint")
     class Capability(_message.Message):
@@ -280,6 +266,10 @@ class ExecutorInfo(_message.Message):
     executor_id: ExecutorID
     def __init__(self, executor_id: _Optional[_Union[ExecutorID, _Mapping]] = ...) -> None: ...
 
+class Labels(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class ContainerInfo(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -362,7 +352,7 @@ class ContainerStatus(_message.Message):
     def __init__(self, network_infos: _Optional[_Iterable[_Union[NetworkInfo, _Mapping]]] = ..., executor_pid: _Optional[int] = ..., container_id: _Optional[_Union[ContainerID, _Mapping]] = ...) -> None: ...
 
 class TaskStatus(_message.Message):
-    __slots__ = ("task_id", "state", "data", "message", "slave_id", "timestamp", "executor_id", "healthy", "source", "reason", "uuid", "container_status")
+    __slots__ = ("task_id", "state", "message", "slave_id", "timestamp", "executor_id", "source", "reason", "uuid", "container_status")
     class Source(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SOURCE_MASTER: _ClassVar[TaskStatus.Source]
@@ -385,29 +375,25 @@ class TaskStatus(_message.Message):
     REASON_CONTAINER_LAUNCH_FAILED: TaskStatus.Reason
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
-    DATA_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     SLAVE_ID_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     EXECUTOR_ID_FIELD_NUMBER: _ClassVar[int]
-    HEALTHY_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     UUID_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_STATUS_FIELD_NUMBER: _ClassVar[int]
     task_id: TaskID
     state: TaskState
-    data: bytes
     message: str
     slave_id: SlaveID
     timestamp: float
     executor_id: ExecutorID
-    healthy: bool
     source: TaskStatus.Source
     reason: TaskStatus.Reason
     uuid: bytes
     container_status: ContainerStatus
-    def __init__(self, task_id: _Optional[_Union[TaskID, _Mapping]] = ..., state: _Optional[_Union[TaskState, str]] = ..., data: _Optional[bytes] = ..., message: _Optional[str] = ..., slave_id: _Optional[_Union[SlaveID, _Mapping]] = ..., timestamp: _Optional[float] = ..., executor_id: _Optional[_Union[ExecutorID, _Mapping]] = ..., healthy: _Optional[bool] = ..., source: _Optional[_Union[TaskStatus.Source, str]] = ..., reason: _Optional[_Union[TaskStatus.Reason, str]] = ..., uuid: _Optional[bytes] = ..., container_status: _Optional[_Union[ContainerStatus, _Mapping]] = ...) -> None: ...
+    def __init__(self, task_id: _Optional[_Union[TaskID, _Mapping]] = ..., state: _Optional[_Union[TaskState, str]] = ..., message: _Optional[str] = ..., slave_id: _Optional[_Union[SlaveID, _Mapping]] = ..., timestamp: _Optional[float] = ..., executor_id: _Optional[_Union[ExecutorID, _Mapping]] = ..., source: _Optional[_Union[TaskStatus.Source, str]] = ..., reason: _Optional[_Union[TaskStatus.Reason, str]] = ..., uuid: _Optional[bytes] = ..., container_status: _Optional[_Union[ContainerStatus, _Mapping]] = ...) -> None: ...
 
 class Task(_message.Message):
     __slots__ = ("name", "task_id", "framework_id", "executor_id", "slave_id", "state", "resources", "statuses", "status_update_state", "status_update_uuid", "labels", "discovery", "container", "user", "health_check", "kill_policy")
