@@ -15,6 +15,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from portslice.demo.node import Node
 from portslice.demo.testbed import HOST_ADDRESS, Testbed, testbed
 from portslice.engines.mesos.schema import mesos_pb2, messages_pb2
+from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from tests.kernel.waiting import until
 from tests.mesos import install
 from tests.mesos.framework import Connection, Framework, task
@@ -324,6 +325,30 @@ def test_tasks_survive_the_agent(agent: Node, framework: Framework) -> None:
     framework.status("stays", "TASK_KILLED")
     assert framework.states("stays") == ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_KILLED"]
     assert framework.states("ends") == ["TASK_STARTING", "TASK_RUNNING", "TASK_FAILED"]
+
+
+def test_what_is_lost_is_told(agent: Node, framework: Framework) -> None:
+    """While there is no agent, the record of a task is lost, and that of another one's container. A third one was not
+    launched yet."""
+    framework.run(task("no-record", "sleep 1000"))
+    framework.run(task("no-container", "sleep 1000"))
+    container = agent.client.container("no-container")["id"]
+    agent.crash()
+    (path,) = agent.directory.glob("work/meta/slaves/latest/tasks/*/no-record")
+    record = TaskRecord.FromString(path.read_bytes())
+    record.task.task_id.value = "not-launched"
+    record.ClearField("updates")
+    record.ClearField("acknowledged")
+    path.rename(path.with_name("not-launched")).write_bytes(record.SerializeToString())
+    (agent.runtime / "journal" / f"{container}.json").unlink()
+    agent.start()
+    failed = framework.status("no-container", "TASK_FAILED")
+    assert (failed["message"], failed["reason"]) == ("Executor terminated", "REASON_EXECUTOR_TERMINATED")
+    dropped = framework.status("no-record", "TASK_DROPPED")
+    assert dropped["message"] == "Reconciliation: task unknown to the agent"
+    dropped = framework.status("not-launched", "TASK_DROPPED")
+    assert dropped["message"] == "The agent restarted before the task was launched"
+    until(lambda: not _running(agent), "end of what nobody knows")
 
 
 def test_tasks_without_checkpoint_end_with_the_agent(master: Master, agent: Node) -> None:
