@@ -6,11 +6,13 @@ from contextlib import closing
 
 import pytest
 
-from portslice.demo.testbed import HOST_ADDRESS, Testbed, testbed
+from portslice.demo.testbed import HOST_ADDRESS, WORLD_ADDRESS, Testbed, testbed
 from portslice.engines.mesos.schema.messages_pb2 import PongSlaveMessage, ShutdownMessage
 from portslice.engines.mesos.wire import Link, Pid
 from portslice.network import namespaces
+from portslice.network.sockdiag import SockDiag
 from tests.kernel import peer
+from tests.kernel.waiting import until
 
 pytestmark = pytest.mark.native
 
@@ -53,6 +55,21 @@ def test_messages_go_in_order_over_one_connection(ground: Testbed) -> None:
             head % (b"slave-observer(1)/mesos.internal.PongSlaveMessage", 0),
         )
     )
+
+
+def test_whose_a_connection_is(ground: Testbed) -> None:
+    """An end in another namespace is nobody's, even where somebody listens on its port."""
+    with closing(peer.listen(ground.host, "tcp", ("", PORT))), SockDiag(ground.host) as diag:
+        for where, local in ((ground.host, HOST_ADDRESS), (ground.world, WORLD_ADDRESS)):
+            with closing(peer.open_socket(where, "tcp", connect=(HOST_ADDRESS, PORT))) as client:
+                own = client.getsockname()
+                assert own[0] == local
+                assert diag.owner(own, (HOST_ADDRESS, PORT)) == (0 if where == ground.host else None)
+        assert diag.owner((HOST_ADDRESS, PORT), (WORLD_ADDRESS, 1)) is None
+        command = ("setpriv", "--reuid=65534", "nc", HOST_ADDRESS, str(PORT), "-p", "40000")
+        other = ground.start(ground.host, *command)
+        assert until(lambda: diag.owner((HOST_ADDRESS, 40000), (HOST_ADDRESS, PORT)), "connection") == 65534
+        other.kill()
 
 
 def test_a_peer_that_takes_nothing_is_given_up(ground: Testbed) -> None:
