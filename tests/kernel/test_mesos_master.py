@@ -5,7 +5,6 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from portslice.engines.mesos.schema import mesos_pb2, messages_pb2
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from tests.kernel.waiting import until
 from tests.mesos import install
-from tests.mesos.framework import Connection, Framework, task
+from tests.mesos.framework import Connection, Framework, send, task
 from tests.mesos.master import Master
 
 pytestmark = pytest.mark.native
@@ -175,7 +174,8 @@ def test_unregistered_on_sigusr1(bed: Testbed, libmesos: bytes) -> None:
     master.start()
     (bed.directory / "where").write_text(f"{master.address}\n")
     two_blocks = "--resources=ports:[31000-32000];ephemeral_ports:[32768-32895]"
-    agent = _member(bed, f"file://{bed.directory / 'where'}", two_blocks, f"--ephemeral_ports_per_container={BLOCK}")
+    where = (f"file://{bed.directory / 'where'}", f"--ip={HOST_ADDRESS}")  # not where the master is
+    agent = _member(bed, *where, two_blocks, f"--ephemeral_ports_per_container={BLOCK}")
     try:
         agent.start()
         (first,) = until(master.agents, "agent of the master")
@@ -386,14 +386,6 @@ def test_tasks_survive_the_master(master: Master, agent: Node, framework: Framew
 # Who is obeyed
 
 
-def _send(connection: Connection, sender: str, name: str, body: bytes) -> tuple[int, str]:
-    """Status and text of the answer."""
-    with closing(connection):
-        connection.request("POST", f"/slave(1)/mesos.internal.{name}", body, {"Libprocess-From": sender})
-        response = connection.getresponse()
-        return response.status, response.read().decode()
-
-
 def test_forged_messages_do_nothing(master: Master, agent: Node, framework: Framework) -> None:
     framework.run(task("victim", "sleep 1000"))
     address = f"{HOST_ADDRESS}:5051"
@@ -414,23 +406,23 @@ def test_forged_messages_do_nothing(master: Master, agent: Node, framework: Fram
     inside = agent.namespace(agent.client.container("victim"))
     for message, body in (("RunTaskMessage", run), ("KillTaskMessage", kill), ("ShutdownMessage", b"")):
         for where, sender, status, objection in (
-            (bed.world, genuine, 403, "it does not send from 10.77.0.1"),
-            (inside, genuine, 403, "something else on this host"),  # a container, with the same address
+            (bed.world, genuine, 403, "what sends from 10.77.0.1:"),
+            (inside, genuine, 403, f"what sends from {HOST_ADDRESS}:"),  # a container, with the same address
             (bed.host, f"master@{HOST_ADDRESS}:5055", 403, f"that is {master.address}"),
             (bed.host, "", 404, ""),
         ):
-            answer = _send(Connection(where, address), sender, message, body)
+            answer = send(Connection(where, address), sender, message, body)
             assert answer[0] == status, answer
             assert objection in answer[1]
         url = f"http://{address}/slave(1)/mesos.internal.{message}"
         user = ("setpriv", "--reuid=65534", "curl", "-sS", "--globoff", "-H", f"Libprocess-From: {genuine}")
         other = bed.run(bed.host, *user, "--data", "x", url)  # another user of this host
-        assert "something else on this host" in other.stdout
+        assert "is something else" in other.stdout
     assert list(_running(agent)) == ["victim"]
     assert framework.states("victim") == ["TASK_STARTING", "TASK_RUNNING"]
     assert "Ignoring mesos.internal.RunTaskMessage that claims to be from" in agent.log
     # The same from where the master sends is obeyed.
-    assert _send(Connection(bed.host, address), genuine, "KillTaskMessage", kill) == (202, "")
+    assert send(Connection(bed.host, address), genuine, "KillTaskMessage", kill) == (202, "")
     framework.status("victim", "TASK_KILLED")
 
 
@@ -438,7 +430,7 @@ def test_bad_messages_of_the_master(master: Master, agent: Node, framework: Fram
     """Each gets its answer, and the agent goes on."""
     genuine, address = f"master@{master.address}", f"{HOST_ADDRESS}:5051"
     answers = {
-        name: _send(Connection(master.bed.host, address), genuine, name, body)[0]
+        name: send(Connection(master.bed.host, address), genuine, name, body)[0]
         for name, body in {
             "RunTaskMessage": b"\xff" * 100,
             "KillTaskMessage": b"",  # required fields are missing

@@ -6,13 +6,15 @@ from contextlib import closing
 
 import pytest
 
+from portslice.demo.node import node
 from portslice.demo.testbed import HOST_ADDRESS, WORLD_ADDRESS, Testbed, testbed
-from portslice.engines.mesos.schema.messages_pb2 import PongSlaveMessage, ShutdownMessage
+from portslice.engines.mesos.schema.messages_pb2 import PingSlaveMessage, PongSlaveMessage, ShutdownMessage
 from portslice.engines.mesos.wire import Link, Pid
 from portslice.network import namespaces
 from portslice.network.sockdiag import SockDiag
 from tests.kernel import peer
 from tests.kernel.waiting import until
+from tests.mesos.framework import Connection, send
 
 pytestmark = pytest.mark.native
 
@@ -55,6 +57,22 @@ def test_messages_go_in_order_over_one_connection(ground: Testbed) -> None:
             head % (b"slave-observer(1)/mesos.internal.PongSlaveMessage", 0),
         )
     )
+
+
+def test_a_master_elsewhere_is_known_by_its_address(ground: Testbed) -> None:
+    sender = f"slave-observer(1)@{WORLD_ADDRESS}:{PORT}"
+    ping = PingSlaveMessage(connected=True).SerializeToString()
+    with (
+        closing(peer.listen(ground.world, "tcp", ("", PORT))) as master,
+        node(ground, f"--master={WORLD_ADDRESS}:{PORT}") as agent,
+    ):
+        container = agent.launch("c")
+        with closing(master.accept()[0]) as link:
+            assert link.recv(1 << 16).startswith(b"POST /master/mesos.internal.RegisterSlaveMessage HTTP/1.1\r\n")
+            for where, status in ((ground.world, 202), (ground.host, 403), (agent.namespace(container), 403)):
+                assert send(Connection(where, f"{HOST_ADDRESS}:5051"), sender, "PingSlaveMessage", ping)[0] == status
+            until(lambda: b"POST /slave-observer(1)/mesos.internal.PongSlaveMessage" in link.recv(1 << 16), "pong")
+        agent.kill("c")
 
 
 def test_whose_a_connection_is(ground: Testbed) -> None:

@@ -29,6 +29,14 @@ class Connection(http.client.HTTPConnection):
         self.sock = peer.open_socket(self._namespace, "tcp", connect=(self.host, self.port))
 
 
+def send(connection: Connection, sender: str, name: str, body: bytes) -> tuple[int, str]:
+    """Send the agent a message as libprocess does; status and text of the answer."""
+    with closing(connection):
+        connection.request("POST", f"/slave(1)/mesos.internal.{name}", body, {"Libprocess-From": sender})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+
 def scalar(name: str, value: float) -> dict[str, Any]:
     return {"name": name, "type": "SCALAR", "scalar": {"value": value}}
 

@@ -64,6 +64,7 @@ class MesosEngine:
             self._detector,
             self._inbox,
             flags.port,
+            ip=flags.ip,
             backoff_secs=flags.registration_backoff_factor.seconds,
             announcement=self._announcement,
         )

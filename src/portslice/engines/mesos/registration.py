@@ -41,6 +41,7 @@ class _NoMasterError(PortsliceError):
 class Registration:
     """The agent's standing with the master.
 
+    :param ip: the agent's own address, if it has only one; otherwise the one from which the master is reached.
     :param backoff_secs: bound of the first wait.
     :param announcement: the message that registers, as things are now.
     """
@@ -51,12 +52,14 @@ class Registration:
         inbox: Inbox,
         port: int,
         *,
+        ip: str | None,
         backoff_secs: float,
         announcement: Callable[[], Message],
     ) -> None:
         self._detector = detector
         self._inbox = inbox
         self._port = port
+        self._ip = ip
         self._backoff_secs = backoff_secs
         self._announcement = announcement
         self._link: Link | None = None
@@ -72,12 +75,12 @@ class Registration:
     @property
     def ip(self) -> str | None:
         """This host's address, as the master sees it; None before the first connection."""
-        return self._link.local[0] if self._link is not None else None
+        return self._ip or (self._link.local[0] if self._link is not None else None)
 
     @property
     def pid(self) -> Pid | None:
         """The agent's own."""
-        return Pid(self._inbox.name, self._link.local[0], self._port) if self._link is not None else None
+        return Pid(self._inbox.name, self.ip, self._port) if self.ip is not None else None
 
     def accepted(self, connection: MasterSlaveConnection) -> None:
         """The master has answered."""
@@ -98,7 +101,7 @@ class Registration:
         """Be registered, for ever."""
         tries = 0
         while True:
-            await self._back_off(tries)
+            await asyncio.sleep(self._wait_secs(tries))
             tries += 1
             try:
                 master = await self._detector.detect()
@@ -158,9 +161,6 @@ class Registration:
                 continue
         while not self._pings.empty():  # from before
             self._pings.get_nowait()
-
-    async def _back_off(self, tries: int) -> None:
-        await asyncio.sleep(self._wait_secs(tries))
 
     def _wait_secs(self, tries: int) -> float:
         return random.uniform(0, min(self._backoff_secs * (1 << min(tries, 30)), BACKOFF_MAX_SECS))

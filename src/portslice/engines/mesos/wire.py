@@ -12,9 +12,9 @@ sent goes over one connection a peer, which keeps it in order, and what the peer
 is how the peer's death is noticed. Delivery is at most once: who needs more repeats himself.
 
 What comes in is not authenticated by anything but where it comes from. `Inbox` takes messages only of the peer of one
-link: the pid must be that peer's, and so must be the address of the connection. A peer on this host has that address in
-common with all processes here, and with all containers: so there the other end of the connection must belong to the
-same user as the peer's end of the link, and a container's end is not among the host's sockets at all.
+link: the pid must be that peer's, and so must be the address of the connection. A peer on this host has its address in
+common with all processes here, and with all containers: so there, instead, the other end of the connection must belong
+to the same user as the peer's end of the link; a container's end is not among the host's sockets at all.
 """
 
 import asyncio
@@ -181,11 +181,10 @@ class Inbox:
         if request.transport is None:
             return "it has gone"
         peer, own = (request.transport.get_extra_info(end) for end in ("peername", "sockname"))
-        if peer[0] != sender.ip:
-            return f"it does not send from {peer[0]}"
-        if self._diag.owner(peer, own) != self._diag.owner(self.link.remote, self.link.local):
-            return f"what sends from port {peer[1]} is something else on this host"
-        return None
+        owner = self._diag.owner(self.link.remote, self.link.local)
+        if (peer[0] == sender.ip) if owner is None else (self._diag.owner(peer, own) == owner):
+            return None
+        return f"what sends from {peer[0]}:{peer[1]} is something else"
 
 
 def _sender(request: web.Request) -> Pid | None:
