@@ -20,7 +20,7 @@ from tests.mesos import install
 from tests.mesos.framework import Connection, Framework, send, task
 from tests.mesos.master import Master
 
-pytestmark = pytest.mark.native
+pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first time it is installed
 
 BLOCK = 64
 
