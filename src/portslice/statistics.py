@@ -21,11 +21,11 @@ class Usage:
     statistics: Statistics
 
     def monitor_json(self) -> dict[str, Any]:
-        """An element of /monitor/statistics. Containers here have no framework: its id is empty."""
+        """An element of /monitor/statistics. A container that no framework launched has an empty framework_id."""
         return {
             "executor_id": self.container.name,
             "executor_name": self.container.executor_name,
-            "framework_id": "",
+            "framework_id": self.container.framework_id,
             "source": self.container.name,
             "statistics": self.statistics,
         }

@@ -5,6 +5,7 @@ its exit status and what it leaves behind, is tested on a few.
 """
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from portslice.agent.service import Agent
 from portslice.cli import agent as agent_command
 from portslice.demo.node import RESOURCES, Node, node
 from portslice.demo.testbed import Testbed, testbed
+from portslice.engines.mesos.engine import MesosEngine
 from portslice.errors import PortsliceError
 from portslice.flags import load
 from portslice.network import namespaces
@@ -471,7 +473,6 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 LATER = {
     "credential": '{"principal": "a"}',
-    "master": "localhost:5050",
 }
 
 
@@ -484,6 +485,20 @@ def test_what_is_not_there_yet_is_not_ignored(name: str, value: str) -> None:
 
 def test_all_that_is_not_there_yet_is_tested() -> None:
     assert set(LATER) == set(NOT_YET)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"master": "localhost"}, "Failed to create a master detector: Failed to parse 'localhost': "),
+        ({"master": "zk://localhost:2181/mesos"}, "Failed to create a master detector: zk:// is not supported yet"),
+        ({"master": "localhost:5050", "port": "0"}, "--master needs a fixed --port: the master sends to it"),
+        ({"master": "localhost:5050", "attributes": "rack"}, "Invalid attribute key:value pair 'rack'"),
+    ],
+)
+def test_a_master_that_cannot_be_joined(arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(PortsliceError, match=f"^{re.escape(message)}"):
+        MesosEngine(Agent(flags(**arguments)))
 
 
 def test_harmless_defaults_are_accepted(host: Path) -> None:

@@ -16,7 +16,7 @@ LOG_NAME = "portslice-agent.log"
 _NOT_YET = "Not supported yet."
 
 # Mesos' flags that are known, so that none is taken for a slip of the pen in another one's name, and refused if set.
-NOT_YET = ("credential", "master")
+NOT_YET = ("credential",)
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,16 @@ class AgentFlags:
 
     # Where and who
     master: str | None = flag(
-        None, parse=text, help=f"{_NOT_YET} The agent stands alone and takes containers on its socket."
+        None,
+        parse=text,
+        help="The master of the Mesos cluster to join, `host:port`, or `file:///path` of a file that says so. It alone "
+        "is obeyed, by its address. Unset: the agent stands alone. The socket launches containers either way.",
+    )
+    registration_backoff_factor: Duration = flag(
+        Duration.parse("1secs"),
+        parse=duration,
+        help="The agent waits up to this long before it registers with the master; each further wait may be twice as "
+        "long, up to 1mins.",
     )
     ip: str | None = flag(
         None,
@@ -299,7 +308,12 @@ class AgentFlags:
     quiet: bool = flag(False, parse=boolean, help="Log nothing to standard error.")
     log_dir: Path | None = flag(None, parse=path, help="Directory for a log file; standard error only if unset.")
     strict: bool = flag(True, parse=boolean, help="Accepted for Mesos' sake: recovery repairs what it can either way.")
-    switch_user: bool = flag(True, parse=boolean, help="Accepted for Mesos' sake: containers run as their caller.")
+    switch_user: bool = flag(
+        True,
+        parse=boolean,
+        help="Tasks of a master run as the user that they name; otherwise as the agent's. What is launched on the "
+        "socket runs as its caller.",
+    )
     credential: dict[str, Any] | None = flag(None, parse=json_object, secret=True, help=_NOT_YET)
     help: bool = flag(False, parse=boolean, help="Print this help.")
     version: bool = flag(False, parse=boolean, help="Print the version.")

@@ -158,17 +158,18 @@ class Agent:
         """
         await asyncio.to_thread(self.containerizer.remove, container.id)
 
-    async def kill(self, container: Container, number: signal.Signals) -> None:
-        """Signal a container; a SIGTERM is followed by SIGKILL after the grace period."""
+    async def kill(self, container: Container, number: signal.Signals, grace_secs: float | None = None) -> None:
+        """Signal a container; a SIGTERM is followed by SIGKILL after the grace period (by default, the flag's)."""
         if number in (signal.SIGTERM, signal.SIGKILL) and container.id in self._ends:
             self.ending.add(container.id)
         self.containerizer.signal(container, number)
         if number is signal.SIGTERM:
-            self._start(self._insist(container))
+            grace = self.flags.executor_shutdown_grace_period.seconds if grace_secs is None else grace_secs
+            self._start(self._insist(container, grace))
 
-    async def _insist(self, container: Container) -> None:
+    async def _insist(self, container: Container, grace_secs: float) -> None:
         try:
-            await asyncio.wait_for(self.wait(container), self.flags.executor_shutdown_grace_period.seconds)
+            await asyncio.wait_for(self.wait(container), grace_secs)
         except TimeoutError:
             log.info("Container %s did not end on SIGTERM: killing it", container.id)
             self.containerizer.signal(container, signal.SIGKILL)

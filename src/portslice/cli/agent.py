@@ -6,12 +6,17 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from portslice import __version__
 from portslice.agent.flags import LOG_NAME, AgentFlags
 from portslice.cli.main import guarded
 from portslice.errors import FlagError, PortsliceError
 from portslice.flags import load, usage
+
+if TYPE_CHECKING:
+    from portslice.agent.service import Agent
+    from portslice.engines.mesos.engine import MesosEngine
 
 _INTRO = """\
 The agent of Portslice: gives each container a slice of the host's ports, a share of its network and exact statistics.
@@ -60,9 +65,10 @@ def _serve(flags: AgentFlags) -> int:
 
     agent = Agent(flags)
     try:
+        engine = _engine(agent)
         agent.prepare()
         try:
-            asyncio.run(server.run(agent))
+            asyncio.run(server.run(agent, engine))
         finally:
             agent.close()
     except PortsliceError as error:
@@ -71,6 +77,14 @@ def _serve(flags: AgentFlags) -> int:
             print("\n`portslice doctor` with the same flags says how to mend it.", file=sys.stderr)
         return 1
     return 0
+
+
+def _engine(agent: "Agent") -> "MesosEngine | None":
+    if agent.flags.master is None:
+        return None
+    from portslice.engines.mesos.engine import MesosEngine
+
+    return MesosEngine(agent)
 
 
 def _log(flags: AgentFlags) -> None:

@@ -28,6 +28,7 @@ class Request:
 
     :param id: the container's id, if the caller wants to choose it; such a container is a standalone one (Mesos'
         LAUNCH_CONTAINER), and its name is its id unless it has another.
+    :param framework_id: of the Mesos framework whose task it is; empty: nobody's.
     :param ports: assigned ports by number, or how many.
     :param user_namespace: uid and gid are not the host's but those of a user namespace, which own nothing outside.
     :param read_only: the file system, but for the sandbox and a private /tmp.
@@ -42,6 +43,7 @@ class Request:
     gid: int
     id: str | None = None
     name: str | None = None
+    framework_id: str = ""
     cpus: float | None = None
     mem: int | None = None
     disk: int | None = None
@@ -106,6 +108,7 @@ class Container:
 
     :param id: Mesos' container id, also the name of its cgroups.
     :param standalone: whether whoever launched it chose the id.
+    :param framework_id: of the Mesos framework whose task it is; empty: nobody's.
     :param cpus: share of CPUs asked for; None: not limited.
     :param mem: bytes of memory asked for; None: not limited.
     :param disk: bytes of disk asked for; None: not limited.
@@ -124,6 +127,7 @@ class Container:
     sandbox: Path
     created: float
     standalone: bool = False
+    framework_id: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     cpus: float | None = None
     mem: int | None = None

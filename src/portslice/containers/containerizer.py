@@ -145,7 +145,8 @@ class Containerizer:
             if container_id in self._containers:
                 raise KnownIdError(f"A container with the id '{container_id}' is there already")
             name = _checked_name(request.name or request.id or f"c-{container_id[:8]}")
-            if any(each.name == name and each.state is not State.EXITED for each in self._containers.values()):
+            going_on = (each for each in self._containers.values() if each.state is not State.EXITED)
+            if any((each.framework_id, each.name) == (request.framework_id, name) for each in going_on):
                 raise ConflictError(f"A container with the name '{name}' is running already")
             if name in self._containers:  # or nobody could tell which of the two is meant
                 raise ConflictError(f"The name '{name}' is the id of another container")
@@ -158,6 +159,7 @@ class Containerizer:
                 sandbox=self._directories.work / "containers" / container_id,
                 created=time.time(),
                 standalone=request.id is not None,
+                framework_id=request.framework_id,
                 environment=request.environment,
                 cpus=request.cpus,
                 mem=request.mem,
@@ -201,7 +203,8 @@ class Containerizer:
 
     def _spec(self, container: Container, launches: list[Launch]) -> launcher.LaunchSpec:
         home = _home(container.uid) if container.first_id is None else {"HOME": str(container.sandbox)}
-        environment = {"PATH": _PATH, **home, "MESOS_SANDBOX": str(container.sandbox)}
+        environment = {"PATH": _PATH, **home}
+        environment |= dict.fromkeys(("MESOS_SANDBOX", "MESOS_DIRECTORY"), str(container.sandbox))
         environment |= {"MESOS_CONTAINER_ID": container.id, "MESOS_EXECUTOR_ID": container.name}
         for launch in launches:
             environment |= launch.environment

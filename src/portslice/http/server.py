@@ -6,9 +6,10 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
+from typing import Protocol
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -46,6 +47,16 @@ class _NoHttp(logging.Filter):
 server_logger.addFilter(_NoHttp())
 
 
+class Engine(Protocol):
+    """Somebody else who launches containers, and hears of them on the TCP port."""
+
+    def routes(self) -> list[web.RouteDef]:
+        """What it answers there. It is to know whom it obeys."""
+
+    def running(self, stop: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+        """Inside the block it is at work; `stop` ends the agent."""
+
+
 @web.middleware
 async def _logged(request: web.Request, handler: Handler) -> web.StreamResponse:
     """For the log of who looks for a fault."""
@@ -64,14 +75,15 @@ async def _as_libprocess(request: web.Request, response: web.StreamResponse) -> 
 
 
 @asynccontextmanager
-async def serving(agent: Agent) -> AsyncIterator[None]:
+async def serving(agent: Agent, engine: Engine | None = None) -> AsyncIterator[None]:
     """Inside the block the endpoints answer.
 
     :raises PortsliceError: an address is taken or may not be used.
     """
     listener = _bind_tcp(agent.flags.ip, agent.flags.port)
     agent.port = listener.getsockname()[1]
-    tcp = await _listen(_application(on_tcp(agent), agent.disabled_endpoints, Access(agent).reading), listener)
+    served = [*on_tcp(agent), *(engine.routes() if engine is not None else ())]
+    tcp = await _listen(_application(served, agent.disabled_endpoints, Access(agent).reading), listener)
     try:
         own = _bind_unix(agent.flags.socket_path, agent.flags.socket_group)
         unix = await _listen(_application(on_socket(agent)), own)
@@ -84,7 +96,7 @@ async def serving(agent: Agent) -> AsyncIterator[None]:
         await tcp.cleanup()
 
 
-async def run(agent: Agent) -> None:
+async def run(agent: Agent, engine: Engine | None = None) -> None:
     """Serve until SIGTERM or SIGINT; containers go on."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -94,7 +106,7 @@ async def run(agent: Agent) -> None:
         if agent.flags.recover == "cleanup":
             await agent.kill_all()
             return
-        async with serving(agent):
+        async with serving(agent, engine), engine.running(stop.set) if engine is not None else nullcontext():
             log.info("Agent is ready on port %s and '%s'", agent.port, agent.flags.socket_path)
             await stop.wait()
             log.info("Stopping; %s containers go on", len(agent.containerizer.living()))

@@ -66,10 +66,35 @@ class Socket(NamedTuple):
     extensions: dict[int, bytes]
 
 
+Address = tuple[str, int]
+
+# A request for one connection: the same, but the id in network order is inet_diag_sockid: both ports, both addresses,
+# interface, cookie.
+_ONE_REQUEST, _ONE_ID = struct.Struct("=BBBxI"), struct.Struct("!HH16s16s4xQ")
+_NO_COOKIE = 2**64 - 1
+_UID_AT = 64  # in inet_diag_msg
+
+
 class SockDiag(Netlink):
     """A socket to the sock_diag of one network namespace. Not for several threads at once."""
 
     _family = 4  # NETLINK_SOCK_DIAG
+
+    def owner(self, local: Address, remote: Address) -> int | None:
+        """The user id of a TCP connection's process, by the addresses (IPv4) of its own end and the other one; None if
+        that end is not in this network namespace."""
+        ends = (socket.inet_aton(local[0]), socket.inet_aton(remote[0]))
+        request = _ONE_REQUEST.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, (1 << 32) - 1)
+        request += _ONE_ID.pack(local[1], remote[1], *ends, _NO_COOKIE)
+        try:
+            for message in self._request(_SOCK_DIAG_BY_FAMILY, 0, request):
+                _, state, _, _ = _MESSAGE.unpack_from(message)
+                (uid,) = struct.unpack_from("=I", message, _UID_AT)
+                return None if state == LISTEN else int(uid)  # where there is no such connection, who waits for one
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise NetworkError(f"The kernel does not tell of a socket: {error.strerror}") from error
+        return None
 
     def sockets(
         self, protocol: str, *, states: frozenset[int] = ALL_STATES, extension: int | None = None

@@ -1,0 +1,1 @@
+"""The agent as one of an Apache Mesos cluster (`--master`)."""

@@ -1,0 +1,275 @@
+"""The agent as one of a Mesos cluster: `--master`.
+
+This is the process `slave(1)` of libprocess. It puts the parts together: `registration` keeps the master, `tasks` the
+tasks, `meta` what is on disk, and each message that comes in (`wire.Inbox`) is one call of one of them.
+
+The agent tells that it is a Mesos 1.11.0 agent, whose interface this is, with the capabilities that only say how
+resources and roles are spelt. It has none of those that would have the master send more kinds of messages.
+
+SIGUSR1, or the master's wish, ends the agent: its tasks are ended, and the next agent here is a new one to the master.
+"""
+
+import asyncio
+import logging
+import signal
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar, cast
+
+from aiohttp import web
+from google.protobuf.message import Message
+
+from portslice.agent import offer
+from portslice.agent.service import Agent
+from portslice.engines.mesos import resources
+from portslice.engines.mesos.detector import Detector
+from portslice.engines.mesos.meta import Meta, checked_id
+from portslice.engines.mesos.registration import Registration
+from portslice.engines.mesos.schema import messages_pb2 as messages
+from portslice.engines.mesos.schema.mesos_pb2 import UUID, SlaveID, SlaveInfo, TaskID
+from portslice.engines.mesos.schema.record_pb2 import TaskRecord
+from portslice.engines.mesos.tasks import Tasks
+from portslice.engines.mesos.wire import Inbox, Pid
+from portslice.errors import ParseError, PortsliceError
+from portslice.http.monitor import MESOS_VERSION
+
+log = logging.getLogger(__name__)
+
+PROCESS = "slave(1)"
+CAPABILITIES = (
+    SlaveInfo.Capability.MULTI_ROLE,
+    SlaveInfo.Capability.HIERARCHICAL_ROLE,
+    SlaveInfo.Capability.RESERVATION_REFINEMENT,
+)
+
+_M = TypeVar("_M", bound=Message)
+
+
+class MesosEngine:
+    """The agent's part in a cluster."""
+
+    def __init__(self, agent: Agent) -> None:
+        """:raises PortsliceError: the flags do not fit."""
+        flags = agent.flags
+        if not flags.port:
+            raise PortsliceError("--master needs a fixed --port: the master sends to it")
+        self._agent = agent
+        self._detector = Detector(flags.master or "")
+        self._offer = offer.of(flags)
+        self._meta = Meta(flags.work_dir)
+        self._resource_version = UUID(value=uuid.uuid4().bytes)
+        self._inbox = Inbox(PROCESS)
+        self._registration = Registration(
+            self._detector,
+            self._inbox,
+            flags.port,
+            ip=flags.ip,
+            backoff_secs=flags.registration_backoff_factor.seconds,
+            announcement=self._announcement,
+        )
+        self._tasks = Tasks(
+            agent,
+            self._meta,
+            send=self._send_update,
+            exited=self._send_exited,
+            ip=lambda: self._registration.ip,
+            environment=self._environment,
+        )
+        self._stop: Callable[[], None] = lambda: None
+        self._ending: asyncio.Task[None] | None = None
+        self._listen()
+
+    def routes(self) -> list[web.RouteDef]:
+        """Where the master's messages go."""
+        return self._inbox.routes()
+
+    @asynccontextmanager
+    async def running(self, stop: Callable[[], None]) -> AsyncIterator[None]:
+        """Inside the block the agent belongs to the cluster."""
+        self._stop = stop
+        self._tasks.recover()
+        registering = asyncio.create_task(self._registration.run())
+        registering.add_done_callback(_report)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, self._unregister)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGUSR1)
+            registering.cancel()
+            self._tasks.close()
+
+    # What the master sends
+
+    def _listen(self) -> None:
+        tasks = self._tasks
+        self._on(messages.SlaveRegisteredMessage, self._registered)
+        self._on(messages.SlaveReregisteredMessage, self._reregistered)
+        self._on(messages.RunTaskMessage, self._run_task)
+        self._on(messages.RunTaskGroupMessage, self._run_task_group)
+        self._on(
+            messages.KillTaskMessage,
+            lambda m: tasks.kill(m.framework_id, m.task_id, m.kill_policy if m.HasField("kill_policy") else None),
+        )
+        self._on(
+            messages.ShutdownExecutorMessage,
+            lambda m: tasks.kill(m.framework_id, TaskID(value=m.executor_id.value)),  # a command task's is its task id
+        )
+        self._on(
+            messages.StatusUpdateAcknowledgementMessage, lambda m: tasks.acknowledge(m.framework_id, m.task_id, m.uuid)
+        )
+        self._on(messages.UpdateFrameworkMessage, self._update_framework)
+        self._on(messages.ShutdownFrameworkMessage, lambda m: tasks.shut_down(m.framework_id))
+        self._on(messages.CheckpointResourcesMessage, lambda _: None)  # there are none that are made while it runs
+        self._on(messages.ShutdownMessage, lambda m: self._end(f"The master asks to shut down: {m.message[:1000]}"))
+
+    def _on(self, kind: type[_M], handler: Callable[[_M], object]) -> None:
+        def handle(_sender: Pid, message: Message) -> None:
+            handler(cast(_M, message))
+
+        self._inbox.on(kind, handle)
+
+    def _registered(self, message: messages.SlaveRegisteredMessage) -> None:
+        known = self._meta.slave_id
+        if known is None:
+            try:
+                checked_id(message.slave_id.value)
+            except ParseError as error:
+                log.error("Ignoring the master's answer: %s", error)
+                return
+            log.info("Registered with master; given agent ID %s", message.slave_id.value)
+            self._meta.register(self._info(message.slave_id))
+        elif known != message.slave_id:
+            self._end(f"Registered but got wrong id: {message.slave_id.value[:100]} (expected: {known.value})")
+            return
+        self._welcome(message.connection)
+
+    def _reregistered(self, message: messages.SlaveReregisteredMessage) -> None:
+        known = self._meta.slave_id
+        if known != message.slave_id:
+            self._end(f"Re-registered but got wrong id: {message.slave_id.value[:100]}")
+            return
+        log.info("Re-registered with master as %s", message.slave_id.value)
+        self._welcome(message.connection)
+        for reconciliation in message.reconciliations:
+            self._tasks.reconcile(reconciliation)
+
+    def _welcome(self, connection: messages.MasterSlaveConnection) -> None:
+        again = self._registration.registered
+        self._registration.accepted(connection)
+        if not again:
+            self._tasks.resend()
+
+    def _run_task(self, message: messages.RunTaskMessage) -> None:
+        log.info("Got assigned task '%s' for framework %s", message.task.task_id.value, message.framework.id.value)
+        if self._is_for_us(message.framework.id.value, message.task):
+            self._tasks.run(message.framework, message.task)
+
+    def _run_task_group(self, message: messages.RunTaskGroupMessage) -> None:
+        for task in message.task_group.tasks:
+            if self._is_for_us(message.framework.id.value, task):
+                self._tasks.refuse(message.framework, task, "Task groups are not supported yet")
+
+    def _is_for_us(self, framework_id: str, task: Any) -> bool:
+        try:
+            checked_id(framework_id)
+            checked_id(task.task_id.value)
+        except ParseError as error:
+            log.warning("Ignoring a task: %s", error)
+            return False
+        if task.slave_id != self._meta.slave_id:
+            log.warning("Ignoring the task '%s' for another agent, %s", task.task_id.value, task.slave_id.value[:100])
+            return False
+        return self._ending is None
+
+    def _update_framework(self, message: messages.UpdateFrameworkMessage) -> None:
+        if message.HasField("framework_info"):
+            self._tasks.update_framework(message.framework_id, message.framework_info)
+
+    # What the master is sent
+
+    def _info(self, slave_id: SlaveID | None) -> SlaveInfo:
+        return SlaveInfo(
+            hostname=self._agent.hostname,
+            port=self._agent.flags.port,
+            resources=map(resources.resource, self._offer.resources),
+            attributes=resources.attributes(self._offer.attributes),
+            id=slave_id,
+            checkpoint=True,
+        )
+
+    def _announcement(self) -> Message:
+        slave_id = self._meta.slave_id
+        capabilities = [SlaveInfo.Capability(type=kind) for kind in CAPABILITIES]
+        if slave_id is None:
+            return messages.RegisterSlaveMessage(
+                slave=self._info(None),
+                version=MESOS_VERSION,
+                agent_capabilities=capabilities,
+                resource_version_uuid=self._resource_version,
+            )
+        return messages.ReregisterSlaveMessage(
+            slave=self._info(slave_id),
+            tasks=self._tasks.tasks(),
+            frameworks=self._tasks.frameworks(),
+            version=MESOS_VERSION,
+            agent_capabilities=capabilities,
+            resource_version_uuid=self._resource_version,
+        )
+
+    def _send_update(self, update: messages.StatusUpdate) -> None:
+        if self._registration.registered:
+            self._registration.send(messages.StatusUpdateMessage(update=update, pid=str(self._registration.pid)))
+
+    def _send_exited(self, record: TaskRecord) -> None:
+        if self._registration.registered:
+            self._registration.send(
+                messages.ExitedExecutorMessage(
+                    slave_id=record.task.slave_id,
+                    framework_id=record.framework.id,
+                    executor_id={"value": record.task.task_id.value},
+                    status=0,
+                )
+            )
+
+    def _environment(self) -> dict[str, str]:
+        """Of every executor (slave/containerizer, `executorEnvironment`)."""
+        pid = self._registration.pid
+        if pid is None:
+            return {}
+        return {
+            "LIBPROCESS_IP": pid.ip,
+            "LIBPROCESS_PORT": "0",
+            "MESOS_AGENT_ENDPOINT": f"{pid.ip}:{pid.port}",
+            "MESOS_CONTAINER_IP": pid.ip,
+            "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD": str(self._agent.flags.executor_shutdown_grace_period),
+            "MESOS_HTTP_COMMAND_EXECUTOR": "0",
+            "MESOS_SLAVE_PID": str(pid),
+        }
+
+    # The end
+
+    def _unregister(self) -> None:
+        slave_id = self._meta.slave_id
+        if slave_id is not None:
+            self._registration.send(messages.UnregisterSlaveMessage(slave_id=slave_id))
+        self._end("Received SIGUSR1 signal; unregistering and shutting down")
+
+    def _end(self, why: str) -> None:
+        """End the tasks and the agent."""
+        if self._ending is None:
+            log.warning("%s", why)
+            self._ending = asyncio.create_task(self._end_all())
+            self._ending.add_done_callback(_report)
+
+    async def _end_all(self) -> None:
+        await self._registration.flush()
+        await self._tasks.end_all()
+        self._meta.unregister()
+        self._stop()
+
+
+def _report(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("Unexpected error: %s", error, exc_info=error)

@@ -1,0 +1,109 @@
+"""What an agent of a cluster must know again after a restart, below the work directory, where Mesos keeps it:
+
+    meta/slaves/latest                 the id that the master gave, as a link to:
+    meta/slaves/ID/slave.info          the SlaveInfo that was registered
+    meta/slaves/ID/tasks/FRAMEWORK/TASK
+                                       a TaskRecord: the task as it came, its status updates, which of them the
+                                       framework has acknowledged
+
+A record is small and written whole, beside the old one, at each change and before anybody is told of it. It need not
+reach the disk (fsync) for the same reason as the journal of containers: it is there for the next agent, and after a
+crash of the machine no task is left that it could speak of. A disk that is full ends nothing: the tasks go on, and only
+the next agent would know less.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from google.protobuf.message import DecodeError, Message
+
+from portslice.engines.mesos.schema.mesos_pb2 import SlaveID, SlaveInfo
+from portslice.engines.mesos.schema.record_pb2 import TaskRecord
+from portslice.errors import ParseError
+
+log = logging.getLogger(__name__)
+
+
+class Meta:
+    """The directory."""
+
+    def __init__(self, work_directory: Path) -> None:
+        self._slaves = work_directory / "meta" / "slaves"
+
+    @property
+    def slave_id(self) -> SlaveID | None:
+        """The id to register again with."""
+        try:
+            return SlaveID(value=os.readlink(self._slaves / "latest"))
+        except FileNotFoundError:
+            return None
+
+    def register(self, info: SlaveInfo) -> None:
+        """The master knows this agent now; the id stands in the info."""
+        directory = self._slaves / checked_id(info.id.value)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write(directory / "slave.info", info)
+        if self.slave_id != info.id:
+            draft = self._slaves / "latest.new"
+            draft.unlink(missing_ok=True)
+            draft.symlink_to(info.id.value)
+            draft.rename(self._slaves / "latest")
+
+    def unregister(self) -> None:
+        """The next agent is to be a new one to the master."""
+        if (slave_id := self.slave_id) is not None:
+            (self._slaves / "latest").unlink()
+            shutil.rmtree(self._slaves / slave_id.value, ignore_errors=True)
+
+    def write(self, record: TaskRecord) -> None:
+        """Record a task as it is now."""
+        path = self._path(record)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _write(path, record)
+        except OSError as error:
+            log.error("Failed to checkpoint the task in '%s': %s", path, error.strerror)
+
+    def forget(self, record: TaskRecord) -> None:
+        """Nobody will ask for the task again."""
+        path = self._path(record)
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir() and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+
+    def load(self) -> Iterator[TaskRecord]:
+        """All tasks on record. A record that cannot be read is left alone and said."""
+        for path in sorted(self._slaves.glob("latest/tasks/*/*")):
+            if path.suffix == _DRAFT:
+                continue
+            try:
+                yield TaskRecord.FromString(path.read_bytes())
+            except DecodeError:
+                log.error("The record '%s' cannot be read and is left as it is", path)
+
+    def _path(self, record: TaskRecord) -> Path:
+        names = (checked_id(record.framework.id.value), checked_id(record.task.task_id.value))
+        return self._slaves.joinpath("latest", "tasks", *names)
+
+
+_DRAFT = ".\tnew"  # no id holds a tab
+
+
+def checked_id(text: str) -> str:
+    """An id that can be the name of a file (Mesos' common/validation.cpp).
+
+    :raises ParseError: it cannot.
+    """
+    bad = any(c in "/\\" or c.isspace() or not c.isprintable() for c in text)
+    if bad or text in ("", ".", "..") or len(text.encode()) > 242:
+        raise ParseError(f"The id {text[:100]!r} contains invalid characters")
+    return text
+
+
+def _write(path: Path, message: Message) -> None:
+    draft = path.with_name(path.name + _DRAFT)
+    draft.write_bytes(message.SerializeToString())
+    draft.rename(path)

@@ -1,0 +1,449 @@
+"""The agent in a cluster with a genuine Apache Mesos 1.11.0 master, and a framework that launches tasks on it."""
+
+import os
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import Descriptor, EnumDescriptor
+
+from portslice.demo.node import Node
+from portslice.demo.testbed import HOST_ADDRESS, Testbed, testbed
+from portslice.engines.mesos.schema import mesos_pb2, messages_pb2
+from portslice.engines.mesos.schema.record_pb2 import TaskRecord
+from tests.kernel.waiting import until
+from tests.mesos import install
+from tests.mesos.framework import Connection, Framework, send, task
+from tests.mesos.master import Master
+
+pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first time it is installed
+
+BLOCK = 64
+
+
+@pytest.fixture(scope="session")
+def libmesos() -> bytes:
+    """Mesos itself, installed from PyPI."""
+    try:
+        return install.module(install.install()).read_bytes()
+    except install.Missing as missing:
+        pytest.skip(str(missing))
+
+
+def _member(bed: Testbed, master: str, *flags: str) -> Node:
+    return Node(bed, f"--master={master}", "--registration_backoff_factor=10ms", "--hostname=member", *flags)
+
+
+@pytest.fixture(scope="module")
+def cluster(libmesos: bytes) -> Iterator[tuple[Master, Node]]:
+    """A master and an agent of it on one host, which this module's tests share."""
+    with testbed() as bed:
+        pings = {"agent_ping_timeout": "1secs", "max_agent_ping_timeouts": "5"}
+        master = Master(bed, HOST_ADDRESS, allocation_interval="100ms", **pings)
+        master.start()
+        agent = _member(bed, master.address, f"--ephemeral_ports_per_container={BLOCK}", "--attributes=rack:a")
+        try:
+            agent.start()
+            until(master.agents, "agent of the master")
+            yield master, agent
+        finally:
+            left = agent.cleanup()
+    assert left == []
+
+
+@pytest.fixture
+def master(cluster: tuple[Master, Node]) -> Master:
+    return cluster[0]
+
+
+@pytest.fixture
+def agent(cluster: tuple[Master, Node]) -> Node:
+    return cluster[1]
+
+
+@pytest.fixture
+def framework(master: Master) -> Iterator[Framework]:
+    """A framework; its tasks end with it."""
+    framework = Framework(master.bed, master.address)
+    yield framework
+    framework.tear_down()
+
+
+def _running(agent: Node) -> dict[str, int]:
+    """Containers that run, by name, with the process ids of their first processes."""
+    return {each["name"]: each["pid"] for each in agent.client.containers() if each["state"] == "running"}
+
+
+# The schema
+
+
+def test_schema_is_of_mesos(libmesos: bytes) -> None:
+    """Every message and field in use is one of Mesos' own, by the descriptors inside libmesos."""
+    genuine: dict[str, str] = {}
+    for name in ("mesos/mesos.proto", "messages/messages.proto"):
+        file = _descriptor(libmesos, name)
+        for message in file.message_type:
+            genuine |= _shape_of_proto(f"{file.package}.{message.name}", message)
+        for enum in file.enum_type:
+            genuine |= {f"{file.package}.{enum.name}.{each.name}": str(each.number) for each in enum.value}
+    ours: dict[str, str] = {}
+    for module in (mesos_pb2, messages_pb2):
+        for described in module.DESCRIPTOR.message_types_by_name.values():
+            ours |= _shape(described)
+        for named in module.DESCRIPTOR.enum_types_by_name.values():
+            ours |= _values(named)
+    assert {name: shape for name, shape in ours.items() if genuine.get(name) != shape} == {}
+    assert len(ours) > 200
+
+
+def _descriptor(library: bytes, name: str) -> descriptor_pb2.FileDescriptorProto:
+    """A file's descriptor, which the generated code of C++ holds as it is. It says nowhere how long it is, but all its
+    fields have a length (but for two that do not occur), and what follows is none of them."""
+    field = bytes((10, len(name))) + name.encode() + b"\x12"
+    start = end = library.index(field)
+    while library[end] & 7 == 2 and 1 <= library[end] >> 3 <= 12:
+        length, shift, end = 0, 0, end + 1
+        while True:
+            byte = library[end]
+            length |= (byte & 127) << shift
+            shift, end = shift + 7, end + 1
+            if byte < 128:
+                break
+        end += length
+    return descriptor_pb2.FileDescriptorProto.FromString(library[start:end])
+
+
+def _shape_of_proto(name: str, message: descriptor_pb2.DescriptorProto) -> dict[str, str]:
+    shape = {name: ""}
+    for field in message.field:
+        words = (field.number, field.label, field.type, field.type_name.removeprefix("."))
+        shape[f"{name}.{field.name}"] = " ".join(map(str, words))
+    for enum in message.enum_type:
+        shape |= {f"{name}.{enum.name}.{each.name}": str(each.number) for each in enum.value}
+    for nested in message.nested_type:
+        shape |= _shape_of_proto(f"{name}.{nested.name}", nested)
+    return shape
+
+
+def _shape(described: Descriptor) -> dict[str, str]:
+    message = descriptor_pb2.DescriptorProto()
+    described.CopyToProto(message)
+    return _shape_of_proto(described.full_name, message)
+
+
+def _values(described: EnumDescriptor) -> dict[str, str]:
+    return {f"{described.full_name}.{each.name}": str(each.number) for each in described.values}
+
+
+# Registration
+
+
+def test_agent_is_registered_with_its_resources(master: Master, framework: Framework) -> None:
+    (registered,) = master.agents()
+    assert registered["hostname"] == "member"
+    assert registered["pid"] == f"slave(1)@{HOST_ADDRESS}:5051"
+    assert registered["version"] == "1.11.0"
+    assert registered["attributes"] == {"rack": "a"}
+    resources = registered["resources"]
+    assert (resources["ports"], resources["ephemeral_ports"]) == ("[31000-32000]", "[32768-57344]")
+    assert resources["cpus"] == os.cpu_count()
+    assert resources["mem"] > 0
+    assert resources["disk"] > 0
+    offered = {each["name"] for each in framework.offer()["resources"]}
+    assert offered == {"cpus", "mem", "disk", "ports"}
+
+
+def test_a_lost_ping_is_noticed(master: Master, agent: Node) -> None:
+    """The master is deaf and dumb for a while, and marks the agent unreachable when it is back."""
+    (before,) = master.agents()
+    master.pause()
+    until(lambda: "No ping for 5 s" in agent.log, "missing ping")
+    master.resume()
+    (after,) = until(master.agents, "agent of the master")
+    assert after["id"] == before["id"]
+
+
+def test_unregistered_on_sigusr1(bed: Testbed, libmesos: bytes) -> None:
+    """Its tasks end, the master forgets the agent, and the next one is a new one. What was launched on the socket goes
+    on. Before that, a task finds no free block."""
+    master = Master(bed, "127.0.0.1", allocation_interval="100ms")
+    master.start()
+    (bed.directory / "where").write_text(f"{master.address}\n")
+    two_blocks = "--resources=ports:[31000-32000];ephemeral_ports:[32768-32895]"
+    where = (f"file://{bed.directory / 'where'}", f"--ip={HOST_ADDRESS}")  # not where the master is
+    agent = _member(bed, *where, two_blocks, f"--ephemeral_ports_per_container={BLOCK}")
+    try:
+        agent.start()
+        (first,) = until(master.agents, "agent of the master")
+        agent.launch("own")
+        framework = Framework(bed, master.address)
+        framework.run(task("one", "sleep 1000"))
+        framework.launch(task("two", "sleep 1000"))
+        failed = framework.status("two", "TASK_FAILED")
+        assert failed["message"].startswith("Failed to launch container: Failed to allocate ephemeral ports: ")
+        assert (failed["source"], failed["reason"]) == ("SOURCE_AGENT", "REASON_CONTAINER_LAUNCH_FAILED")
+        assert agent.process is not None
+        agent.process.send_signal(signal.SIGUSR1)
+        assert agent.process.wait(60) == 0
+        assert master.get("/slaves") == {"slaves": [], "recovered_slaves": []}
+        agent.start()
+        (second,) = until(master.agents, "agent of the master")
+        assert second["id"] != first["id"]
+        assert list(_running(agent)) == ["own"]
+        framework.tear_down()
+    finally:
+        left = agent.cleanup()
+    assert left == []
+
+
+# Tasks
+
+
+def test_a_task_has_its_slice(master: Master, agent: Node, framework: Framework) -> None:
+    command = "echo $PORT0 $PORT1 $MESOS_FRAMEWORK_ID; exec python3 -m http.server $PORT0"
+    status = framework.run(task("job.1436298853", command, (31005, 31006)))
+    assert framework.states("job.1436298853") == ["TASK_STARTING", "TASK_RUNNING"]
+    container = agent.client.container("job.1436298853")
+    assert container["ports"] == [[31005, 31006]]
+    assert status["container_status"] == {
+        "container_id": {"value": container["id"]},
+        "executor_pid": container["pid"],
+        "network_infos": [{"ip_addresses": [{"ip_address": HOST_ADDRESS, "protocol": "IPv4"}]}],
+    }
+    page = ["curl", "-sS", "--retry", "20", "--retry-connrefused", "--retry-delay", "1"]
+    page += [f"http://{HOST_ADDRESS}:31005/stdout"]
+    assert master.bed.run(master.bed.world, *page).stdout == f"31005 31006 {framework.id}\n"
+    (element,) = agent.get("/monitor/statistics")
+    statistics = element.pop("statistics")
+    assert element == {
+        "executor_id": "job.1436298853",
+        "executor_name": "Command Executor (Task: job.1436298853) (Command: sh -c 'echo $PORT0 ...')",
+        "framework_id": framework.id,
+        "source": "job.1436298853",
+    }
+    assert statistics["net_rx_packets"] > 0
+    assert statistics["net_tx_bytes"] > 0
+    assert statistics["cpus_limit"] == 0.11  # with the executor's tenth, as in Mesos
+    assert statistics["mem_limit_bytes"] == 64 << 20
+    (ports,) = (each for each in framework.offer()["resources"] if each["name"] == "ports")
+    assert ports["ranges"]["range"] == [{"begin": 31000, "end": 31004}, {"begin": 31007, "end": 32000}]
+    framework.kill("job.1436298853")
+    killed = framework.status("job.1436298853", "TASK_KILLED")
+    assert killed["message"] == "Command terminated with signal Terminated"
+    assert framework.states("job.1436298853") == ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_KILLED"]
+
+
+def test_how_tasks_end(agent: Node, framework: Framework) -> None:
+    framework.launch(
+        task("finished", "true"),
+        task("failed", "exit 3"),
+        task("signalled", "kill -SEGV $$"),
+        task("user", {"value": "id -un > who; exec sleep 1000", "user": "nobody"}),
+        task("no-user", {"value": "true", "user": "nobody-else"}),
+        task("arguments", {"shell": False, "value": "sh", "arguments": ["sh", "-c", 'exit "$0"', "7"]}),
+        task("stubborn", "trap '' TERM; while :; do sleep 1; done"),
+    )
+    assert framework.status("finished", "TASK_FINISHED")["message"] == "Command exited with status 0"
+    assert framework.status("failed", "TASK_FAILED")["message"] == "Command exited with status 3"
+    signalled = framework.status("signalled", "TASK_FAILED")
+    assert signalled["message"] == "Command terminated with signal Segmentation fault"
+    assert framework.status("arguments", "TASK_FAILED")["message"] == "Command exited with status 7"
+    no_user = framework.status("no-user", "TASK_FAILED")
+    assert no_user["message"] == "Failed to launch container: There is no user 'nobody-else' on this host"
+    framework.status("stubborn", "TASK_RUNNING")
+    framework.kill("stubborn", kill_policy={"grace_period": {"nanoseconds": 100_000_000}})
+    assert framework.status("stubborn", "TASK_KILLED")["message"] == "Command terminated with signal Killed"
+    framework.status("user", "TASK_RUNNING")
+    who = agent.directory / "work/containers" / agent.client.container("user")["id"] / "who"
+    assert until(lambda: who.exists() and who.read_text(), "answer") == "nobody\n"
+
+
+def test_a_real_framework(master: Master, agent: Node) -> None:
+    """mesoshttp, a library of PyPI, launches and kills."""
+    try:
+        python = install.mesoshttp()
+    except install.Missing as missing:
+        pytest.skip(str(missing))
+    script = str(Path(install.__file__).with_name("mesoshttp_framework.py"))
+    command = (str(python), script, master.address, "real", "31003", "sleep 1000")
+    with subprocess.Popen(
+        master.bed.command(master.bed.host, command), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == ["TASK_STARTING\n", "TASK_RUNNING\n"]
+        assert agent.client.container("real")["ports"] == [[31003, 31003]]
+        assert agent.statistics("real")["net_tx_packets"] == 0
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.read() == "TASK_KILLED\n"
+    assert _running(agent) == {}
+
+
+def test_a_hundred_tasks(framework: Framework) -> None:
+    """None is lost, no update comes twice or out of order."""
+    names = [f"task-{number}" for number in range(100)]
+    framework.launch(*(task(name, "sleep 0.1", (31100 + at, 31100 + at)) for at, name in enumerate(names)))
+    for name in names:
+        framework.status(name, "TASK_FINISHED")
+    wanted = ("TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED")
+    assert Counter(tuple(framework.states(name)) for name in names) == {wanted: 100}
+
+
+def test_two_frameworks_may_name_a_task_alike(master: Master, agent: Node, framework: Framework) -> None:
+    other = Framework(master.bed, master.address)
+    for each in (framework, other):
+        each.run(task("twin", "sleep 1000"))
+    ids = {each["framework_id"] for each in agent.get("/monitor/statistics")}
+    assert ids == {framework.id, other.id}
+    other.tear_down()  # which ends its task, but not the other's
+    until(lambda: len(agent.get("/monitor/statistics")) == 1, "end of a framework's task")
+    assert framework.reconcile("twin") == "TASK_RUNNING"
+
+
+# Restarts
+
+
+def test_tasks_survive_the_agent(agent: Node, framework: Framework) -> None:
+    """And what ends while there is no agent is told by the next one."""
+    framework.run(task("stays", "sleep 1000", (31001, 31001)))
+    framework.run(task("ends", "while [ ! -e end ]; do sleep 0.1; done; exit 4"))
+    pids = _running(agent)
+    sandbox = agent.directory / "work/containers" / agent.client.container("ends")["id"]
+    agent.crash()
+    (sandbox / "end").touch()
+    until(lambda: not os.path.exists(f"/proc/{pids['ends']}"), "end of a task")
+    agent.start()
+    assert framework.status("ends", "TASK_FAILED")["message"] == "Command exited with status 4"
+    assert _running(agent) == {"stays": pids["stays"]}
+    assert framework.reconcile("stays") == "TASK_RUNNING"
+    framework.kill("stays")
+    framework.status("stays", "TASK_KILLED")
+    assert framework.states("stays") == ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_KILLED"]
+    assert framework.states("ends") == ["TASK_STARTING", "TASK_RUNNING", "TASK_FAILED"]
+
+
+def test_what_is_lost_is_told(agent: Node, framework: Framework) -> None:
+    """While there is no agent, the record of a task is lost, and that of another one's container. A third one was not
+    launched yet."""
+    framework.run(task("no-record", "sleep 1000"))
+    framework.run(task("no-container", "sleep 1000"))
+    container = agent.client.container("no-container")["id"]
+    agent.crash()
+    (path,) = agent.directory.glob("work/meta/slaves/latest/tasks/*/no-record")
+    record = TaskRecord.FromString(path.read_bytes())
+    record.task.task_id.value = "not-launched"
+    record.ClearField("updates")
+    record.ClearField("acknowledged")
+    path.rename(path.with_name("not-launched")).write_bytes(record.SerializeToString())
+    (agent.runtime / "journal" / f"{container}.json").unlink()
+    agent.start()
+    failed = framework.status("no-container", "TASK_FAILED")
+    assert (failed["message"], failed["reason"]) == ("Executor terminated", "REASON_EXECUTOR_TERMINATED")
+    dropped = framework.status("no-record", "TASK_DROPPED")
+    assert dropped["message"] == "Reconciliation: task unknown to the agent"
+    dropped = framework.status("not-launched", "TASK_DROPPED")
+    assert dropped["message"] == "The agent restarted before the task was launched"
+    until(lambda: not _running(agent), "end of what nobody knows")
+
+
+def test_tasks_without_checkpoint_end_with_the_agent(master: Master, agent: Node) -> None:
+    """The master tells the framework that they are lost as soon as the agent is gone."""
+    forgetful = Framework(master.bed, master.address, checkpoint=False)
+    forgetful.run(task("gone", "sleep 1000"))
+    agent.crash()
+    forgetful.status("gone", "TASK_LOST")
+    agent.start()
+    until(master.agents, "agent of the master")
+    until(lambda: not _running(agent), "end of the task")
+    forgetful.tear_down()
+
+
+def test_tasks_survive_the_master(master: Master, agent: Node, framework: Framework) -> None:
+    """And what ends while there is no master is told to the next one."""
+    framework.run(task("stays", "sleep 1000"))
+    framework.run(task("ends", "while [ ! -e end ]; do sleep 0.1; done"))
+    pids = _running(agent)
+    (before,) = master.agents()
+    master.stop()
+    (agent.directory / "work/containers" / agent.client.container("ends")["id"] / "end").touch()
+    until(lambda: set(_running(agent)) == {"stays"}, "end of a task")
+    master.start()
+    (after,) = until(master.agents, "agent of the master")
+    assert after["id"] == before["id"]
+    framework.status("ends", "TASK_FINISHED")
+    assert framework.states("ends") == ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]
+    assert framework.reconcile("stays") == "TASK_RUNNING"
+    assert _running(agent) == {"stays": pids["stays"]}
+    framework.kill("stays")
+    framework.status("stays", "TASK_KILLED")
+
+
+# Who is obeyed
+
+
+def test_forged_messages_do_nothing(master: Master, agent: Node, framework: Framework) -> None:
+    framework.run(task("victim", "sleep 1000"))
+    address = f"{HOST_ADDRESS}:5051"
+    (slave,) = master.agents()
+    run = messages_pb2.RunTaskMessage(
+        framework={"user": "root", "name": "forged", "id": {"value": "forged"}},
+        task={
+            "name": "forged",
+            "task_id": {"value": "forged"},
+            "slave_id": {"value": slave["id"]},
+            "command": {"value": "sleep 1000"},
+        },
+    ).SerializeToString()
+    kill = messages_pb2.KillTaskMessage(
+        framework_id={"value": framework.id}, task_id={"value": "victim"}
+    ).SerializeToString()
+    bed, genuine = master.bed, f"master@{master.address}"
+    inside = agent.namespace(agent.client.container("victim"))
+    for message, body in (("RunTaskMessage", run), ("KillTaskMessage", kill), ("ShutdownMessage", b"")):
+        for where, sender, status, objection in (
+            (bed.world, genuine, 403, "what sends from 10.77.0.1:"),
+            (inside, genuine, 403, f"what sends from {HOST_ADDRESS}:"),  # a container, with the same address
+            (bed.host, f"master@{HOST_ADDRESS}:5055", 403, f"that is {master.address}"),
+            (bed.host, "", 404, ""),
+        ):
+            answer = send(Connection(where, address), sender, message, body)
+            assert answer[0] == status, answer
+            assert objection in answer[1]
+        url = f"http://{address}/slave(1)/mesos.internal.{message}"
+        user = ("setpriv", "--reuid=65534", "curl", "-sS", "--globoff", "-H", f"Libprocess-From: {genuine}")
+        other = bed.run(bed.host, *user, "--data", "x", url)  # another user of this host
+        assert "is something else" in other.stdout
+    assert list(_running(agent)) == ["victim"]
+    assert framework.states("victim") == ["TASK_STARTING", "TASK_RUNNING"]
+    assert "Ignoring mesos.internal.RunTaskMessage that claims to be from" in agent.log
+    # The same from where the master sends is obeyed.
+    assert send(Connection(bed.host, address), genuine, "KillTaskMessage", kill) == (202, "")
+    framework.status("victim", "TASK_KILLED")
+
+
+def test_bad_messages_of_the_master(master: Master, agent: Node, framework: Framework) -> None:
+    """Each gets its answer, and the agent goes on."""
+    genuine, address = f"master@{master.address}", f"{HOST_ADDRESS}:5051"
+    answers = {
+        name: send(Connection(master.bed.host, address), genuine, name, body)[0]
+        for name, body in {
+            "RunTaskMessage": b"\xff" * 100,
+            "KillTaskMessage": b"",  # required fields are missing
+            "NoSuchMessage": b"anything",
+            "PingSlaveMessage": bytes(9 << 20),
+        }.items()
+    }
+    assert answers == {"RunTaskMessage": 400, "KillTaskMessage": 400, "NoSuchMessage": 202, "PingSlaveMessage": 413}
+    half = Connection(master.bed.host, address)
+    half.putrequest("POST", "/slave(1)/mesos.internal.KillTaskMessage")
+    half.putheader("Libprocess-From", genuine)
+    half.putheader("Content-Length", "100")
+    half.endheaders(b"half")
+    half.close()
+    framework.run(task("after", "sleep 1000"))
+    assert "Failed to deserialize 'mesos.internal.RunTaskMessage'" in agent.log

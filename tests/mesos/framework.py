@@ -1,0 +1,189 @@
+"""A framework in a testbed's namespace: a client of the v1 scheduler API, as small as one can be.
+
+It acknowledges every update, keeps them all by task, and subscribes again when its master comes back.
+"""
+
+import http.client
+import json
+import threading
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from portslice.demo.testbed import Testbed
+from tests.kernel import peer
+from tests.kernel.waiting import until
+
+_PATH = "/master/api/v1/scheduler"
+
+
+class Connection(http.client.HTTPConnection):
+    """HTTP from inside a namespace."""
+
+    def __init__(self, namespace: Path, address: str) -> None:
+        super().__init__(address)
+        self._namespace = namespace
+
+    def connect(self) -> None:
+        self.sock = peer.open_socket(self._namespace, "tcp", connect=(self.host, self.port))
+
+
+def send(connection: Connection, sender: str, name: str, body: bytes) -> tuple[int, str]:
+    """Send the agent a message as libprocess does; status and text of the answer."""
+    with closing(connection):
+        connection.request("POST", f"/slave(1)/mesos.internal.{name}", body, {"Libprocess-From": sender})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+
+def scalar(name: str, value: float) -> dict[str, Any]:
+    return {"name": name, "type": "SCALAR", "scalar": {"value": value}}
+
+
+def port_ranges(*ranges: tuple[int, int]) -> dict[str, Any]:
+    range_ = [{"begin": begin, "end": end} for begin, end in ranges]
+    return {"name": "ports", "type": "RANGES", "ranges": {"range": range_}}
+
+
+def task(name: str, command: str | dict[str, Any], *ports: tuple[int, int]) -> dict[str, Any]:
+    """A TaskInfo, but for the agent."""
+    resources = [scalar("cpus", 0.01), scalar("mem", 32), *([port_ranges(*ports)] if ports else [])]
+    info = {"value": command} if isinstance(command, str) else command
+    return {"name": name, "task_id": {"value": name}, "command": info, "resources": resources}
+
+
+class Framework:
+    """One framework."""
+
+    def __init__(self, bed: Testbed, address: str, **info: Any) -> None:
+        self._bed = bed
+        self._address = address
+        self._info = {
+            "user": "root",
+            "name": "tests",
+            "roles": ["*"],
+            "checkpoint": True,
+            "failover_timeout": 600,
+            "capabilities": [{"type": "MULTI_ROLE"}, {"type": "TASK_KILLING_STATE"}, {"type": "PARTITION_AWARE"}],
+            **info,
+        }
+        self._stream = ""
+        self._subscribed = threading.Event()
+        self._offers: dict[str, dict[str, Any]] = {}
+        self._closed = False
+        self.id = ""
+        self.updates: dict[str, list[dict[str, Any]]] = {}
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        until(self._subscribed.is_set, "subscription")
+
+    # What happened
+
+    def states(self, name: str) -> list[str]:
+        """Of a task, as they came; those of a reconciliation, which nobody acknowledges, are not among them."""
+        return [each["state"] for each in self.updates.get(name, []) if "uuid" in each]
+
+    def status(self, name: str, state: str) -> dict[str, Any]:
+        """The update of a task that brings this state, when it comes."""
+        return until(
+            lambda: next((each for each in self.updates.get(name, []) if each["state"] == state), None),
+            f"{state} of {name} (there is {self.states(name)})",
+        )
+
+    def offer(self) -> dict[str, Any]:
+        """An offer."""
+        until(lambda: self._offers, "offer")
+        return next(iter(self._offers.values()))
+
+    # What is to happen
+
+    def launch(self, *tasks: dict[str, Any]) -> None:
+        """Launch tasks on the next offer."""
+        offer = self.offer()
+        infos = [each | {"agent_id": offer["agent_id"]} for each in tasks]
+        self._offers.pop(offer["id"]["value"], None)
+        operation = {"type": "LAUNCH", "launch": {"task_infos": infos}}
+        filters = {"refuse_seconds": 0.1}
+        self._call("ACCEPT", accept={"offer_ids": [offer["id"]], "operations": [operation], "filters": filters})
+
+    def run(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Launch one, and wait until it runs; that status."""
+        self.launch(info)
+        return self.status(info["name"], "TASK_RUNNING")
+
+    def kill(self, name: str, **kill: Any) -> None:
+        """End a task."""
+        self._call("KILL", kill={"task_id": {"value": name}, **kill})
+
+    def reconcile(self, name: str) -> str:
+        """The state that the master knows of a task."""
+        before = len(self.updates.get(name, []))
+        self._call("RECONCILE", reconcile={"tasks": [{"task_id": {"value": name}}]})
+        until(lambda: len(self.updates.get(name, [])) > before, "reconciliation")
+        return str(self.updates[name][-1]["state"])
+
+    def tear_down(self) -> None:
+        """End the framework and all its tasks."""
+        self._closed = True
+        self._call("TEARDOWN")
+        self._reader.join(10)
+
+    # Inside
+
+    def _call(self, kind: str, **body: Any) -> None:
+        connection = Connection(self._bed.host, self._address)
+        call = {"type": kind, "framework_id": {"value": self.id}, **body}
+        headers = {"Content-Type": "application/json", "Mesos-Stream-Id": self._stream}
+        with closing(connection):
+            connection.request("POST", _PATH, json.dumps(call), headers)
+            response = connection.getresponse()
+            assert response.status == 202, response.read()
+
+    def _read(self) -> None:
+        while not self._closed:
+            with suppress(OSError, http.client.HTTPException, ValueError):
+                self._follow()
+            self._offers.clear()
+            self._subscribed.clear()
+            time.sleep(0.1)
+
+    def _follow(self) -> None:
+        connection = Connection(self._bed.host, self._address)
+        framework_id = {"value": self.id}
+        known = {"framework_id": framework_id} if self.id else {}
+        info = self._info | ({"id": framework_id} if self.id else {})
+        call = {"type": "SUBSCRIBE", "subscribe": {"framework_info": info}, **known}
+        connection.request("POST", _PATH, json.dumps(call), {"Content-Type": "application/json"})
+        with closing(connection), connection.getresponse() as response:
+            if response.status != 200:
+                raise ValueError(response.read())
+            self._stream = response.headers["Mesos-Stream-Id"]
+            while length := self._line(response):
+                self._event(json.loads(response.read(int(length))))
+
+    @staticmethod
+    def _line(response: http.client.HTTPResponse) -> bytes:
+        """The length of the next record; empty at the end."""
+        line = b""
+        while (byte := response.read(1)) not in (b"\n", b""):
+            line += byte
+        return line
+
+    def _event(self, event: dict[str, Any]) -> None:
+        match event["type"]:
+            case "SUBSCRIBED":
+                self.id = event["subscribed"]["framework_id"]["value"]
+                self._subscribed.set()
+            case "OFFERS":
+                self._offers |= {each["id"]["value"]: each for each in event["offers"]["offers"]}
+            case "RESCIND":
+                self._offers.pop(event["rescind"]["offer_id"]["value"], None)
+            case "UPDATE":
+                status = event["update"]["status"]
+                self.updates.setdefault(status["task_id"]["value"], []).append(status)
+                if "uuid" in status:
+                    names = ("agent_id", "task_id", "uuid")
+                    self._call("ACKNOWLEDGE", acknowledge={name: status[name] for name in names})
+            case "ERROR":
+                raise ValueError(event["error"]["message"])
