@@ -227,7 +227,7 @@ def test_a_task_has_its_slice(master: Master, agent: Node, framework: Framework)
     }
     assert statistics["net_rx_packets"] > 0
     assert statistics["net_tx_bytes"] > 0
-    assert statistics["cpus_limit"] == 0.11  # with the executor's tenth, as in Mesos
+    assert statistics["cpus_soft_limit"] == 0.11  # with the executor's tenth, as in Mesos
     assert statistics["mem_limit_bytes"] == 64 << 20
     (ports,) = (each for each in framework.offer()["resources"] if each["name"] == "ports")
     assert ports["ranges"]["range"] == [{"begin": 31000, "end": 31004}, {"begin": 31007, "end": 32000}]
