@@ -106,7 +106,7 @@ def test_which_members_of_the_statistics_count() -> None:
         "net_rx_bytes": 1,
         "net_tx_rate_limit": 1,
         "net_drops": {"foreign_port": 1},
-        "net_snmp_statistics": {"tcp_stats": {"InSegs": 1, "CurrEstab": 1}},
+        "net_snmp_statistics": {"ip_stats": {"ReasmTimeout": 1}, "tcp_stats": {"InSegs": 1, "CurrEstab": 1}},
         "net_traffic_control_statistics": [{"id": "bw_limit", "drops": 1, "backlog": 1}],
         "blkio_statistics": {"throttling": [{"device": {"major_number": 8, "minor_number": 0}, "io_serviced": [
             {"op": "READ", "value": 1}]}]},
