@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from portslice.cli import glyphs
 from portslice.cli.counters import counters, flattened, per_second
-from portslice.cli.glyphs import Look, Size
-from portslice.cli.picture import Style
-from portslice.cli.top_controls import DETAILS, HELP, TABLE, Controls
-from portslice.cli.top_model import BY_NAME, COLUMNS, WINDOW_SECS, Model, Row, cells, chosen
-from portslice.cli.top_view import Status, frame, rows_height, text
+from portslice.cli.glyphs import Look, Size, Style
+from portslice.cli.top.controls import DETAILS, HELP, TABLE, Controls
+from portslice.cli.top.model import BY_NAME, COLUMNS, WINDOW_SECS, Model, Row, cells, chosen
+from portslice.cli.top.view import Status, frame, rows_height, text
 
 UNICODE, ASCII = Style(unicode=True, colour=True), Style(unicode=False, colour=False)
 STATUS = Status("0.1.0", "", 1_000_000.0)
