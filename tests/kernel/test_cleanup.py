@@ -152,24 +152,6 @@ def test_a_namespace_that_cannot_be_kept(agent: Node) -> None:
     agent.launch("c")
 
 
-@pytest.mark.native
-def test_a_directory_that_cannot_be_one(agent: Node) -> None:
-    agent.launch("first")
-    agent.kill("first")
-    before, free = traces(agent), free_blocks(agent)
-    obstacle, aside = agent.directory / "work/containers", agent.directory / "aside"
-    obstacle.rename(aside)
-    try:
-        obstacle.touch()
-        with pytest.raises(PortsliceError, match=r"Failed to .*Not a directory"):
-            agent.launch("c")
-        obstacle.unlink()
-    finally:
-        aside.rename(obstacle)
-    assert (traces(agent), free_blocks(agent)) == (before, free)
-    agent.launch("c")
-
-
 def test_what_was_prepared_before_the_failure_is_taken_back(bed: Testbed, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last isolator fails: the cgroup that it wants to make exists."""
     container_id = uuid.uuid4()
