@@ -326,7 +326,7 @@ def test_files_are_kept_by_the_browser_and_nothing_else_is_served(agent: Node) -
         answer = ask(agent, f"/{path}", Accept_Encoding="gzip")
         assert (answer.status, answer.headers["Content-Security-Policy"]) == (200, policy)
         assert gzip.decompress(answer.body) == ask(agent, f"/{path}").body
-        unchanged = ask(agent, f"/{path}", If_None_Match=answer.headers["ETag"])
+        unchanged = ask(agent, f"/{path}", If_None_Match=answer.headers["Etag"])
         assert (unchanged.status, unchanged.body) == (304, b"")
         assert ask(agent, f"/{path}", "POST").status == 405
     head = ask(agent, "/overview/events", "HEAD")

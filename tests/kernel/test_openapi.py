@@ -16,6 +16,7 @@ from referencing.jsonschema import DRAFT202012
 from portslice.demo.node import Node, node
 from portslice.demo.testbed import testbed
 from tests.kernel.asking import ask, over_socket
+from tests.kernel.conftest import NETWORK_STATISTICS
 from tests.kernel.waiting import until
 
 pytestmark = pytest.mark.native
@@ -30,8 +31,7 @@ METHODS = ("get", "post", "patch", "put", "delete")
 ELSEWHERE = ("/overview/events", "/files/")
 EVERYTHING = (
     *("--egress_rate_limit_per_container=37500KB", "--ingress_rate_limit_per_container=37500KB"),
-    *("--network_enable_socket_statistics_summary", "--network_enable_socket_statistics_details"),
-    *("--network_enable_snmp_statistics", "--network_enable_rate_statistics"),
+    *NETWORK_STATISTICS,
     *("--network_rate_statistics_window=1mins", "--network_rate_statistics_interval=50ms"),
     *("--cgroups_enable_cfs", "--attributes=rack:abc;keys:[1-5]"),
 )

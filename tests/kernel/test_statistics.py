@@ -20,7 +20,7 @@ from portslice.demo.testbed import HOST_ADDRESS, NIC, WORLD_ADDRESS, testbed
 from tests.kernel import peer
 from tests.kernel.asking import ask
 from tests.kernel.block_device import block_device, count_for_cgroups
-from tests.kernel.conftest import HAS_FQ_CODEL
+from tests.kernel.conftest import HAS_FQ_CODEL, NETWORK_STATISTICS
 from tests.kernel.waiting import until
 from tests.statistics_table import leaves, served
 
@@ -190,10 +190,7 @@ EVERYTHING = (
         for way in ("egress", "ingress")
         for limit in ("rate_limit_per_container=1MB", "ceil_limit=2MB", "burst=100KB")
     ),
-    "--network_enable_socket_statistics_summary",
-    "--network_enable_socket_statistics_details",
-    "--network_enable_snmp_statistics",
-    "--network_enable_rate_statistics",
+    *NETWORK_STATISTICS,
     "--network_rate_statistics_window=10secs",
     "--network_rate_statistics_interval=100ms",
 )
