@@ -13,8 +13,8 @@ import pytest
 
 from portslice.demo.node import Node, node
 from portslice.demo.testbed import testbed
-from tests.kernel.asking import Answer, ask
-from tests.kernel.calling import about, body, call, call_over_tcp, over_socket
+from tests.kernel.asking import Answer, ask, over_socket
+from tests.kernel.calling import about, body, call, call_over_tcp
 from tests.kernel.waiting import until
 
 pytestmark = pytest.mark.native

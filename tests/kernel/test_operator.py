@@ -1,11 +1,9 @@
 """The operator API: what genuine Mesos 1.11 answered to the same requests, and what its calls do."""
 
 import base64
-import http.client
 import json
 import os
 import signal
-import socket
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,8 +13,8 @@ import pytest
 
 from portslice.demo.node import RESOURCES, Node, node
 from portslice.demo.testbed import HOST_ADDRESS, testbed
-from tests.kernel.asking import Answer, ask
-from tests.kernel.calling import JSON, about, body, call, call_over_tcp, over_socket
+from tests.kernel.asking import Answer, ask, connection_over_socket, over_socket
+from tests.kernel.calling import JSON, about, body, call, call_over_tcp
 from tests.kernel.users import as_user
 from tests.kernel.waiting import until
 
@@ -452,10 +450,7 @@ def test_members_of_the_group_launch_as_themselves(agent: Node) -> None:
 
 def records(agent: Node, container_id: str, **headers: str) -> tuple[dict[str, str], Records]:
     """The headers of a stream of output, and its records as they come."""
-    opened = http.client.HTTPConnection("localhost", timeout=60)
-    opened.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    opened.sock.settimeout(60)
-    opened.sock.connect(str(agent.socket))
+    opened = connection_over_socket(agent)
     given = {name.replace("_", "-"): value for name, value in {**JSON, **headers}.items()}
     opened.request("POST", "/api/v1", body("ATTACH_CONTAINER_OUTPUT", **about(container_id)), given)
     response = opened.getresponse()

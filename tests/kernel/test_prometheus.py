@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from portslice.demo.node import Node, node
 from portslice.demo.testbed import HOST_ADDRESS, WORLD_ADDRESS, testbed
 from portslice.http.families import FAMILIES, NOT_SHOWN, leaves
+from tests.kernel.conftest import NETWORK_STATISTICS
 from tests.kernel.waiting import until
 
 pytestmark = pytest.mark.native
@@ -54,10 +55,7 @@ def shared_node() -> Iterator[Node]:
         "--cgroups_enable_cfs",
         "--egress_rate_limit_per_container=37500KB",
         "--ingress_rate_limit_per_container=37500KB",
-        "--network_enable_socket_statistics_summary",
-        "--network_enable_socket_statistics_details",
-        "--network_enable_snmp_statistics",
-        "--network_enable_rate_statistics",
+        *NETWORK_STATISTICS,
         "--network_rate_statistics_window=5secs",
         "--network_rate_statistics_interval=50ms",
     )

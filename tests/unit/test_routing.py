@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from portslice.agent.firewall import disabled_endpoints
 from portslice.errors import PortsliceError
-from portslice.http.monitor import _takes_gzip
+from portslice.http.monitor import takes_gzip
 from portslice.http.routing import Endpoints
 
 
@@ -153,4 +153,4 @@ def test_rules_of_another_form_are_refused(rules: dict[str, Any]) -> None:
     ],
 )
 def test_asking_for_gzip(header: str, taken: bool) -> None:
-    assert _takes_gzip(header) is taken
+    assert takes_gzip(header) is taken

@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
@@ -34,10 +33,6 @@ from portslice.flags import startup_line
 from portslice.statistics import Snapshots
 
 log = logging.getLogger(__name__)
-
-# How long a thread of Python's computes before another one gets its turn. A launch makes many system calls, and after
-# each of them it waits for its turn while the figures of a thousand containers are put into text.
-_TURN_SECS = 0.0005
 
 
 class Agent:
@@ -67,7 +62,6 @@ class Agent:
         log.info("%s", startup_line(self.flags))
         self._check_flags()
         descriptors.raise_limit()
-        sys.setswitchinterval(_TURN_SECS)
         mounts.join_host((self.flags.work_dir, self.flags.runtime_dir, self.flags.socket_path, Path(__file__)))
         make_isolators = startup.isolators(self.flags)
         self.offer = offer.of(self.flags)

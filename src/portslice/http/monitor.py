@@ -45,7 +45,7 @@ def json_response(request: web.Request, value: Any, *, in_order: bool = False) -
         response = web.Response(body=f"{callback}({text})".encode(), content_type="text/javascript")
     else:
         response = web.Response(body=text.encode(), content_type="application/json")
-    if len(text) >= _GZIP_MIN and _takes_gzip(request.headers.get("Accept-Encoding", "")):
+    if len(text) >= _GZIP_MIN and takes_gzip(request.headers.get("Accept-Encoding", "")):
         response.enable_compression(web.ContentCoding.gzip)
     return response
 
@@ -114,7 +114,7 @@ def _filter(query: Mapping[str, str]) -> Callable[[Container], bool]:
     return chosen
 
 
-def _takes_gzip(header: str) -> bool:
+def takes_gzip(header: str) -> bool:
     """Whether an Accept-Encoding names gzip, and not with the weight 0, which refuses it."""
     codings = (coding.replace(" ", "").lower().partition(";q=") for coding in header.split(","))
     return any(name == "gzip" and (not weight or weight.strip("0.")) for name, _, weight in codings)

@@ -24,6 +24,7 @@ from portslice.agent.service import Agent
 from portslice.agent.startup import port_resources
 from portslice.containers.container import Container, State
 from portslice.http.families import PREFIX, families
+from portslice.http.monitor import takes_gzip
 from portslice.network.dataplane import SLOTS
 from portslice.ports import PortSet
 from portslice.statistics import Snapshot
@@ -53,7 +54,7 @@ class Prometheus:
         registry.register(_View(self._agent, await self._agent.snapshots.take()))
         body = await asyncio.to_thread(encode, registry)
         response = web.Response(body=body, headers={"Content-Type": content_type})
-        if "gzip" in request.headers.get("Accept-Encoding", ""):
+        if takes_gzip(request.headers.get("Accept-Encoding", "")):
             response.enable_compression(web.ContentCoding.gzip)
         return response
 
