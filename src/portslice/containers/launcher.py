@@ -55,7 +55,7 @@ _PROGRAMS = (*COREUTILS, *["mount", "nsenter", "prlimit", "setpriv", "setsid", "
 
 _SCRATCH = Path("/tmp")
 
-_PATIENCE_SECS = 30.0
+_PATIENCE_SECS = 60.0  # Mesos' executor_registration_timeout
 
 
 @dataclass(frozen=True)
