@@ -9,10 +9,13 @@ import socket
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 
+from portslice.containers.container import Request
+from portslice.containers.containerizer import Containerizer, Directories
 from portslice.demo.node import RESOURCES, Node, node
 from portslice.demo.testbed import HOST_ADDRESS, testbed
 from tests.kernel.asking import Answer, ask
@@ -359,6 +362,45 @@ def test_it_begins_with_an_empty_sandbox(agent: Node) -> None:
     left.joinpath("stdout").write_text("of an earlier one\n")
     assert launch(agent, "reborn", "ls").status == 200
     assert output(agent, "reborn") == "stderr\nstdout\n"
+
+
+def test_a_sandbox_of_any_depth_is_removed(agent: Node) -> None:
+    deep = "i=0; while [ $i -lt 1500 ]; do mkdir d; cd -P d; i=$((i+1)); done"
+    assert launch(agent, "deep", deep, command={"user": "nobody"}).status == 200
+    assert call(agent, "WAIT_CONTAINER", **about("deep")).json["wait_container"]["exit_status"] == 0
+    place = sandbox(agent, "deep")
+    answer = call(agent, "REMOVE_CONTAINER", **about("deep"))
+    assert (answer.status, answer.body) == (200, b"")
+    assert list(place.parent.iterdir()) == []
+
+
+def test_nothing_waits_for_the_removal_of_a_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directories = Directories(tmp_path / "work", tmp_path / "runtime")
+    directories.runtime.mkdir()
+    left = directories.work / "containers" / ".removed-by-an-agent-that-was-killed"
+    left.mkdir(parents=True)
+    containerizer = Containerizer(directories, [])
+    containerizer.recover()
+    assert not left.exists()
+    container = containerizer.launch(Request(command=("true",), uid=0, gid=0, id="a"))
+    assert container.supervisor is not None
+    assert container.supervisor.wait(60)
+    containerizer.reap("a")
+    answered = Event()
+
+    def ask_for_all() -> None:
+        containerizer.all()
+        answered.set()
+
+    def look(aside: Path) -> None:
+        assert aside.joinpath("stdout").exists()
+        assert not container.sandbox.exists(), "the id is free for another container"
+        Thread(target=ask_for_all, daemon=True).start()
+        assert answered.wait(30)
+
+    monkeypatch.setattr("portslice.containers.containerizer._delete", look)
+    containerizer.remove("a")
+    assert answered.is_set()
 
 
 def test_it_survives_the_agent(agent: Node) -> None:

@@ -48,8 +48,8 @@ _READ_ONLY = Path(__file__).with_name("read_only.py")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where the tools are looked for: neither the agent's search path nor the container's."""
 
-COREUTILS = ("cp", "env", "ln", "mkdir", "mkfifo", "mv")
-"""Those of the programs that a launch needs which come with coreutils."""
+COREUTILS = ("cp", "env", "ln", "mkdir", "mkfifo", "mv", "rm")
+"""Those of the programs that a container needs which come with coreutils."""
 
 _PROGRAMS = (*COREUTILS, *["mount", "nsenter", "prlimit", "setpriv", "setsid", "sh", "tini", "umount", "unshare"])
 
