@@ -216,7 +216,7 @@ def _number(request: web.Request, name: str) -> int | None:
     text = request.query.get(name)
     if not text:
         return None
-    if not text.lstrip("-").isdecimal() or len(text) > 19:
+    if not text.removeprefix("-").isdecimal() or len(text) > 19:
         raise ParseError(f"Failed to parse {name}: Failed to convert '{text}' to number.")
     if (number := int(text)) < -1:
         raise ParseError(f"Negative {name} provided: {number}.")
