@@ -439,6 +439,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"command": {"value": "a", "uris": [{"value": "a"}]}}, "'launch_container.command.uris' must be empty"),
     ({"command": {"value": "a", "environment": {"variables": [{"name": "A", "secret": {}}]}}}, "needs a 'value'"),
     ({"command": {"value": "true", "user": "no-such-user"}}, "Failed to get user information for 'no-such-user'"),
+    ({"command": {"value": "true", "user": "a\0b"}}, "Failed to get user information for 'a\0b'"),
     ({"container": {"type": "DOCKER"}}, "may say nothing but its type"),
     ({"container": {"type": "MESOS", "volumes": [{}]}}, "may say nothing but its type"),
     ({"resources": [scalar("cpus", -1)]}, "Resource 'cpus:-1' is invalid: Invalid scalar resource: value <= 0"),
