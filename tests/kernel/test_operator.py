@@ -238,7 +238,7 @@ def test_a_container_in_the_order_of_the_recordings(agent: Node) -> None:
 
 
 def test_state_has_containers_as_tasks(agent: Node) -> None:
-    container = agent.launch("task", "sleep", "100", cpus=0.5, mem=64 * MB, ports="31005-31006")
+    container = agent.launch("task", "sleep", "100", cpus=0.5, mem=64 * MB, disk=1, ports="31005-31006")  # a byte of disk: 0 MB
     agent.client.wait(agent.launch("done", "false")["id"])
     state = call_over_tcp(agent, "GET_STATE").json["get_state"]
     assert list(state) == ["get_tasks", "get_executors", "get_frameworks"]
@@ -307,7 +307,7 @@ def test_files(agent: Node) -> None:
 
 
 def test_the_life_of_a_standalone_container(agent: Node) -> None:
-    resources = [scalar("cpus", 0.1), scalar("mem", 32), ranges((31500, 31501), (31510, 31510))]
+    resources = [scalar("cpus", 0.1), scalar("mem", 32), scalar("disk", 1.5), ranges((31500, 31501), (31510, 31510))]
     command = "echo $PORTS; while ! [ -e go ]; do sleep 0.05; done; exit 3"
     answer = launch(agent, "sa1", command, resources=resources)
     assert (answer.status, answer.body) == (200, b"")
@@ -316,6 +316,7 @@ def test_the_life_of_a_standalone_container(agent: Node) -> None:
 
     shown = agent.client.container("sa1")
     assert (shown["ports"], shown["mem_bytes"], shown["uid"]) == ([[31500, 31501], [31510, 31510]], 32 * MB, 0)
+    assert shown["disk_bytes"] == 3 * MB // 2
     assert call(agent, "GET_CONTAINERS").json == {"type": "GET_CONTAINERS"}
     (element,) = call(agent, "GET_CONTAINERS", show_standalone=True).json["get_containers"]["containers"]
     assert list(element) == ["container_id", "container_status", "resource_statistics"]
@@ -446,6 +447,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"resources": [ranges((5, 4))]}, "Resource 'ports:[5-4]' is invalid: Invalid ranges resource: begin > end"),
     ({"resources": [ranges((31000, 70000))]}, "Range is out of bounds"),
     ({"resources": [scalar("mem", 2**50)]}, "there is no such amount of memory"),
+    ({"resources": [scalar("disk", 2**50)]}, "there is no such amount of disk"),
     ({"resources": [{"name": "cpus"}]}, "Resource 'cpus:None' is invalid"),
     ({"resources": [ranges((20000, 20000))]}, "are not managed by the agent"),
     ({"resources": [{**scalar("cpus", 1), "role": "prod"}]}, "'launch_container.resources' must be unreserved"),
