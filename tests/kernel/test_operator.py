@@ -238,7 +238,8 @@ def test_a_container_in_the_order_of_the_recordings(agent: Node) -> None:
 
 
 def test_state_has_containers_as_tasks(agent: Node) -> None:
-    container = agent.launch("task", "sleep", "100", cpus=0.5, mem=64 * MB, disk=1, ports="31005-31006")  # a byte of disk: 0 MB
+    # A byte of disk is none of Mesos' thousandths of an MB.
+    container = agent.launch("task", "sleep", "100", cpus=0.5, mem=64 * MB, disk=1, ports="31005-31006")
     agent.client.wait(agent.launch("done", "false")["id"])
     state = call_over_tcp(agent, "GET_STATE").json["get_state"]
     assert list(state) == ["get_tasks", "get_executors", "get_frameworks"]

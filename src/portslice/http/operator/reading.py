@@ -56,7 +56,7 @@ class Reading:
     async def containers(self, argument: Answer) -> Answer | None:
         standalone = argument.get("show_standalone", False)
         usages = [each for each in await self._agent.snapshots.take() if standalone or not each.container.standalone]
-        return {"containers": [_container(usage) for usage in usages]} if usages else None
+        return {"containers": await asyncio.to_thread(lambda: list(map(_container, usages)))} if usages else None
 
     async def frameworks(self, _argument: Answer) -> Answer:
         return _infos(await self._frameworks())
