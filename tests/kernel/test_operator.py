@@ -366,6 +366,15 @@ def test_it_begins_with_an_empty_sandbox(agent: Node) -> None:
     assert output(agent, "reborn") == "stderr\nstdout\n"
 
 
+def test_who_waits_for_what_is_being_launched_waits_for_its_end(agent: Node) -> None:
+    launching = Thread(target=launch, args=(agent, "early", "exit 3"))
+    launching.start()
+    answers = iter(lambda: call(agent, "WAIT_CONTAINER", **about("early")), None)
+    first = next(answer for answer in answers if answer is not None and answer.status != 404)
+    assert first.json["wait_container"] == {"exit_status": 768}
+    launching.join()
+
+
 def test_a_sandbox_of_any_depth_is_removed(agent: Node) -> None:
     deep = "i=0; while [ $i -lt 1500 ]; do mkdir d; cd -P d; i=$((i+1)); done"
     assert launch(agent, "deep", deep, command={"user": "nobody"}).status == 200

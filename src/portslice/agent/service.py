@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 # How long a thread of Python's computes before another one gets its turn. A launch makes many system calls, and after
 # each of them it waits for its turn while the figures of a thousand containers are put into text.
 _TURN_SECS = 0.0005
+_LAUNCH_SECS = 0.05  # from one look at a container that is being launched to the next
 
 
 class Agent:
@@ -145,11 +146,17 @@ class Agent:
         return container
 
     async def wait(self, container: Container) -> Container:
-        """Wait for a container's end; how it ended."""
-        if (end := self._ends.get(container.id)) is not None:
-            # Its own value, not what is on record by then: where many end together, some are forgotten at once.
-            return await asyncio.shield(end)
-        return self.containerizer.find(container.id)
+        """Wait for a container's end; how it ended.
+
+        :raises NotFoundError: it was never launched.
+        """
+        while (end := self._ends.get(container.id)) is None:
+            found = self.containerizer.find(container.id)
+            if found.state is State.EXITED:
+                return found
+            await asyncio.sleep(_LAUNCH_SECS)
+        # Its own value, not what is on record by then: where many end together, some are forgotten at once.
+        return await asyncio.shield(end)
 
     async def remove(self, container: Container) -> None:
         """Forget a container that has ended, and its sandbox.
