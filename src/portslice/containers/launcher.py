@@ -211,8 +211,12 @@ def _start(spec: LaunchSpec) -> None:
 
 
 def _output(spec: LaunchSpec, name: str) -> BinaryIO:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(spec.sandbox / name, flags, 0o644)
+    # The directory is the user's already, who may have been quick: nothing that is there is opened, or given away.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(spec.sandbox / name, flags, 0o644)
+    except FileExistsError:
+        raise ContainerError(f"Failed to launch container {spec.id}: '{spec.sandbox / name}' is there") from None
     os.fchown(descriptor, spec.host_uid, spec.host_gid)
     os.fchmod(descriptor, 0o644)
     return os.fdopen(descriptor, "ab")
