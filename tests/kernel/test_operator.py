@@ -155,6 +155,15 @@ def test_json_of_another_shape_is_refused(agent: Node, request_body: str, text: 
     assert (answer.status, answer.text) == (400, f"Failed to convert JSON into Call protobuf: {text}")
 
 
+@pytest.mark.parametrize(("text", "kind"), [("[" * 100_000, "text/plain"), ("{}", "text/plain;charset=none")])
+def test_a_body_that_nobody_can_read_is_refused_everywhere(agent: Node, text: str, kind: str) -> None:
+    own = over_socket(agent, "/portslice/v1/containers", "POST", text, Content_Type=kind)
+    api = over_socket(agent, "/api/v1", "POST", text, Content_Type=kind.replace("text/plain", "application/json"))
+    assert (own.status, api.status) == (400, 400)
+    assert "Failed to parse body into JSON: " in own.text
+    assert api.text.startswith("Failed to parse body into JSON: ")
+
+
 def test_other_methods_and_protobuf_are_refused_in_words(agent: Node) -> None:
     for method in ("GET", "PUT", "DELETE"):
         answer = ask(agent, "/api/v1", method)
