@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 PROTOBUF = "application/x-protobuf"
 _STREAMING = {"ATTACH_CONTAINER_OUTPUT"}
-_LONG = {"GET_CONTAINERS", "GET_EXECUTORS", "GET_STATE", "GET_TASKS"}  # have something of every container
+# Have something of every container, or file.
+_LONG = {"GET_CONTAINERS", "GET_EXECUTORS", "GET_STATE", "GET_TASKS", "LIST_FILES"}
 _ALL = f"{JSON} or {PROTOBUF} or {RECORDIO}"
 
 _Argument: TypeAlias = dict[str, Any]
