@@ -115,6 +115,17 @@ def test_both_formats_say_the_same_and_promtool_finds_nothing_wrong(agent: Node)
     assert samples(parse_text(on_the_socket)).keys() == plain.keys()
 
 
+def test_names_of_any_kind_and_versions_of_none(agent: Node) -> None:
+    name = 'a"b{c="d"},ü#'
+    agent.launch(name)
+    for version in ("0.0.4", "1.0.0", "..", "abc", "99.9"):
+        for kind in ("text/plain", "application/openmetrics-text"):
+            text = metrics(agent, "-H", f"Accept: {kind};version={version}")
+            parse = parse_openmetrics if text.endswith("# EOF\n") else parse_text
+            found = samples(parse(text))
+            assert any(("container", name) in labels for _, labels in found)
+
+
 def test_no_field_is_forgotten(agent: Node) -> None:
     """Of those that this agent serves; the unit test has those that it could."""
     agent.launch("web")

@@ -34,6 +34,8 @@ from portslice.statistics import Snapshots
 
 log = logging.getLogger(__name__)
 
+_LAUNCH_SECS = 0.05  # from one look at a container that is being launched to the next
+
 
 class Agent:
     """One agent."""
@@ -139,11 +141,17 @@ class Agent:
         return container
 
     async def wait(self, container: Container) -> Container:
-        """Wait for a container's end; how it ended."""
-        if (end := self._ends.get(container.id)) is not None:
-            # Its own value, not what is on record by then: where many end together, some are forgotten at once.
-            return await asyncio.shield(end)
-        return self.containerizer.find(container.id)
+        """Wait for a container's end; how it ended.
+
+        :raises NotFoundError: it was never launched.
+        """
+        while (end := self._ends.get(container.id)) is None:
+            found = self.containerizer.find(container.id)
+            if found.state is State.EXITED:
+                return found
+            await asyncio.sleep(_LAUNCH_SECS)
+        # Its own value, not what is on record by then: where many end together, some are forgotten at once.
+        return await asyncio.shield(end)
 
     async def remove(self, container: Container) -> None:
         """Forget a container that has ended, and its sandbox.
