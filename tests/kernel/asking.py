@@ -1,4 +1,4 @@
-"""The agent's TCP port as a host process reaches it."""
+"""The agent's TCP port as a host process reaches it, and its Unix socket."""
 
 import http.client
 import io
@@ -52,6 +52,23 @@ def ask_over(
     opened.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
     response = opened.getresponse()
     return Answer(response.status, dict(response.getheaders()), response.read())
+
+
+def connection_over_socket(agent: Node) -> http.client.HTTPConnection:
+    """As `connection`, to the agent's Unix socket."""
+    opened = http.client.HTTPConnection("localhost")
+    opened.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    opened.sock.settimeout(_PATIENCE_SECS)
+    opened.sock.connect(str(agent.socket))
+    return opened
+
+
+def over_socket(
+    agent: Node, path: str, method: str = "GET", body: bytes | str | None = None, **headers: str
+) -> Answer:
+    """As `ask`, over the agent's Unix socket."""
+    with closing(connection_over_socket(agent)) as opened:
+        return ask_over(opened, path, method, body, **headers)
 
 
 @contextmanager

@@ -1,24 +1,13 @@
 """Calls of the operator API, over the agent's Unix socket and over TCP."""
 
-import http.client
 import json
-import socket
 from typing import Any
 
 from portslice.demo.node import Node
-from tests.kernel.asking import Answer, ask, ask_over
+from tests.kernel.asking import Answer, ask, over_socket
 
 PATH = "/api/v1"
 JSON: dict[str, Any] = {"Content_Type": "application/json"}
-
-
-def over_socket(agent: Node, path: str, method: str = "GET", body: str | None = None, **headers: Any) -> Answer:
-    """One request over the agent's Unix socket."""
-    opened = http.client.HTTPConnection("localhost", timeout=60)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as opened.sock:
-        opened.sock.settimeout(60)
-        opened.sock.connect(str(agent.socket))
-        return ask_over(opened, path, method, body, **headers)
 
 
 def body(kind: str, **argument: Any) -> str:

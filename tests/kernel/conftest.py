@@ -13,6 +13,13 @@ if os.geteuid() != 0:
     pytest.exit("The kernel tests need root", returncode=1)
 
 HAS_FQ_CODEL = Kernel().has_fq_codel()
+NETWORK_STATISTICS = (
+    "--network_enable_socket_statistics_summary",
+    "--network_enable_socket_statistics_details",
+    "--network_enable_snmp_statistics",
+    "--network_enable_rate_statistics",
+)
+"""All that an agent can measure of a container's network, which by default it does not."""
 
 
 @pytest.fixture

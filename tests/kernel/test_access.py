@@ -4,7 +4,7 @@ import base64
 import json
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -13,8 +13,8 @@ import pytest
 
 from portslice.demo.node import Node, node
 from portslice.demo.testbed import testbed
-from tests.kernel.asking import Answer, ask
-from tests.kernel.calling import about, body, call, call_over_tcp, over_socket
+from tests.kernel.asking import Answer, ask, ask_over, connection, over_socket
+from tests.kernel.calling import JSON, about, body, call, call_over_tcp
 from tests.kernel.waiting import until
 
 pytestmark = pytest.mark.native
@@ -150,6 +150,7 @@ def test_open_files_shows_sandboxes_to_all_as_mesos_does(agents: Agents) -> None
         ({"Origin": "http://evil.example"}, False),
         ({"Origin": "http://127.0.0.1:8080"}, False),
         ({"Origin": "null"}, False),
+        ({"Origin": "http://["}, False),
         ({"Referer": "http://evil.example/127.0.0.1:5051"}, False),
         ({"Sec_Fetch_Site": "cross-site"}, False),
         ({"Sec_Fetch_Site": "same-site", "Origin": "http://127.0.0.1:5051"}, False),
@@ -167,6 +168,79 @@ def test_no_page_can_include_a_sandbox_as_a_script(agents: Agents) -> None:
     for path in files(agent):
         answer = ask(agent, f"{path}{'&' if '?' in path else '?'}jsonp=steal", **OPS)
         assert (answer.status, b"hello" in answer.body) == (403, False)
+
+
+def test_no_page_can_include_what_only_those_with_credentials_may_read(agents: Agents) -> None:
+    assert ask(agents.strict, "/state?jsonp=steal", **OPS).status == 403
+    assert ask(agents.with_credentials, "/state?jsonp=f", **OPS).text.startswith("f({")
+
+
+NAMES = (
+    *("{}", "/{}", "{}/", "{}//", "{}.json", "{}/x", "{}.json/../x", "{}/./x", "{}/%2e", "{}/%2e%2e/x", "{}%2fx"),
+    *("/slave(1){}", "/slave%281%29{}", "//slave(1)/{}", "/%73lave(1){}/x.json", "/slave(1)/slave(1){}"),
+    *("/x/..{}", "http://x{}"),
+)
+"""Ways to name an endpoint; some are none."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_other_name_of_an_endpoint_gets_round_who_may_use_it(agents: Agents, name: str) -> None:
+    def encoded(path: str) -> str:
+        return path[:2] + "".join(f"%{ord(each):02x}" for each in path[2:4]) + path[4:]
+
+    closed, strict, changes = [], [], body("LAUNCH_CONTAINER", **CALLS["LAUNCH_CONTAINER"])
+    with closing(connection(agents.closed)) as to_closed, closing(connection(agents.strict)) as to_strict:
+        for plain in ("/files/read", "/files/download", "/files/browse", "/files/debug", "/state", "/metrics",
+                      "/monitor/statistics", "/overview", "/help", "/system/stats.json"):  # fmt: skip
+            for path in (name.format(plain), name.format(encoded(plain))):
+                query = f"?path={quote(sandbox(agents.strict))}/stdout&offset=0"
+                strict.append((path, ask_over(to_strict, path + query).status, {401, 404, 400}))
+                if plain.startswith("/files"):
+                    query = f"?path={quote(sandbox(agents.closed))}/stdout&offset=0"
+                    closed.append((path, ask_over(to_closed, path + query).status, {403, 404, 400}))
+        for plain in ("/api/v1", "/logging/toggle", "/portslice/v1/containers"):
+            for path in (name.format(plain), name.format(encoded(plain))):
+                asked = f"{path}?level=1&duration=1ms"
+                closed.append((path, ask_over(to_closed, asked, "POST", changes, **JSON).status, {403, 404, 400}))
+                strict.append((path, ask_over(to_strict, asked, "POST", changes, **JSON).status, {401, 404, 400}))
+    for path, status, allowed in closed + strict:
+        assert status in allowed, path
+    if name in ("{}", "/{}", "{}.json", "{}/x", "{}/./x", "http://x{}"):
+        assert {status for _, status, _ in closed[:8]} == {403}, "and these are names of /files/*"
+
+
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({}, True),
+        ({"Host": "agent"}, True),
+        ({"Host": "127.0.0.1:8080"}, True),
+        ({"Host": "[::1]:8080"}, True),
+        ({"Host": "api.portslice.localhost"}, True),
+        ({"Sec_Fetch_Site": "none"}, True),
+        ({"Origin": "http://evil.example"}, False),
+        ({"Origin": "http://localhost"}, False),
+        ({"Origin": "null"}, False),
+        ({"Referer": "http://evil.example/"}, False),
+        ({"Sec_Fetch_Site": "cross-site"}, False),
+        ({"Sec_Fetch_Site": "same-origin"}, False),
+        ({"Host": "evil.example:8080"}, False),
+    ],
+)
+def test_no_page_uses_a_socket_that_is_forwarded_to_a_browser(
+    agents: Agents, headers: dict[str, Any], allowed: bool
+) -> None:
+    agent = agents.closed
+    nothing = '{"command": []}'
+    for method, path, text, status in (
+        ("POST", "/portslice/v1/containers", nothing, 400),
+        ("GET", "/portslice/v1/containers", None, 200),
+        ("GET", f"/files/read?path={quote(sandbox(agent))}/stdout&offset=0", None, 200),
+        ("GET", "/logging/toggle?level=x&duration=1ms", None, 400),
+        ("POST", "/api/v1", body("KILL_CONTAINER", **about("a")), 404),
+    ):
+        answer = over_socket(agent, path, method, text, **JSON, **headers)
+        assert (answer.status, "A page in a browser" in answer.text) == ((status, False) if allowed else (403, True))
 
 
 @pytest.mark.parametrize("kind", CALLS)

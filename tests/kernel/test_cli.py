@@ -17,6 +17,7 @@ import pytest
 
 from portslice.cli.main import main
 from portslice.demo.node import Node
+from tests.kernel.asking import over_socket
 from tests.kernel.waiting import until
 
 pytestmark = pytest.mark.native
@@ -410,13 +411,7 @@ def test_requests_of_the_wrong_kind(agent: Node) -> None:
         "[]",
         "{",
     ):
-        url = "http://localhost/portslice/v1/containers"
-        answer = subprocess.run(
-            ["curl", "-sS", "-w", "%{http_code}", "--unix-socket", str(agent.socket), "-d", body, url],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        assert answer.endswith("400"), (body, answer)
-        assert json.loads(answer.removesuffix("400"))["error"]
+        answer = over_socket(agent, "/portslice/v1/containers", "POST", body)
+        assert answer.status == 400, (body, answer)
+        assert answer.json["error"]
     assert all(each["state"] == "exited" for each in agent.client.containers())

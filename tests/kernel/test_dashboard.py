@@ -1,13 +1,11 @@
 """The page at `/` as a browser shows it: a real agent, real traffic, headless Chromium in the host's namespace."""
 
 import gzip
-import http.client
 import json
 import re
 import sys
 import zlib
 from collections.abc import Iterator
-from email.message import Message
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +14,7 @@ import pytest
 
 from portslice.demo.node import Node, node
 from portslice.demo.testbed import WORLD_ADDRESS, testbed
-from portslice.network import namespaces
+from tests.kernel.asking import ask, connection, over_socket
 from tests.kernel.browser import Page, browser
 from tests.kernel.waiting import until
 
@@ -316,62 +314,45 @@ def test_a_thousand_containers(agent: Node, page: Page) -> None:
 # Without a browser
 
 
-def ask(agent: Node, path: str, method: str = "GET", **headers: str) -> tuple[int, Message, bytes]:
-    """(status, headers, body) of a request."""
-    connection = connect(agent)
-    try:
-        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-        response = connection.getresponse()
-        return response.status, response.headers, response.read()
-    finally:
-        connection.close()
-
-
-def connect(agent: Node) -> http.client.HTTPConnection:
-    with namespaces.entered(agent.bed.host):
-        connection = http.client.HTTPConnection("127.0.0.1", 5051, timeout=60)
-        connection.connect()
-    return connection
-
-
 def test_files_are_kept_by_the_browser_and_nothing_else_is_served(agent: Node) -> None:
-    status, headers, body = ask(agent, "/")
-    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    policy = headers["Content-Security-Policy"]
+    page = ask(agent, "/")
+    assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    policy = page.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    files = re.findall(r'(?:src|href)="(dashboard/[^"]+)"', body.decode())
+    files = re.findall(r'(?:src|href)="(dashboard/[^"]+)"', page.text)
     assert "dashboard/uplot/uPlot.iife.min.js" in files
     for path in ("", *files):
-        status, headers, body = ask(agent, f"/{path}", Accept_Encoding="gzip")
-        assert (status, headers["Content-Security-Policy"]) == (200, policy)
-        assert gzip.decompress(body) == ask(agent, f"/{path}")[2]
-        assert ask(agent, f"/{path}", If_None_Match=headers["ETag"])[::2] == (304, b"")
-        assert ask(agent, f"/{path}", "POST")[0] == 405
-    assert ask(agent, "/overview/events", "HEAD")[::2] == (200, b"")
+        answer = ask(agent, f"/{path}", Accept_Encoding="gzip")
+        assert (answer.status, answer.headers["Content-Security-Policy"]) == (200, policy)
+        assert gzip.decompress(answer.body) == ask(agent, f"/{path}").body
+        unchanged = ask(agent, f"/{path}", If_None_Match=answer.headers["Etag"])
+        assert (unchanged.status, unchanged.body) == (304, b"")
+        assert ask(agent, f"/{path}", "POST").status == 405
+    head = ask(agent, "/overview/events", "HEAD")
+    assert (head.status, head.body) == (200, b"")
     for path in ("/dashboard/../dashboard.py", "/dashboard/%2e%2e/dashboard.py", "/dashboard/uplot/README.md"):
-        assert ask(agent, path)[0] == 404
+        assert ask(agent, path).status == 404
 
 
 def test_the_page_is_not_on_the_socket_where_it_could_do_harm(agent: Node) -> None:
     for path in ("/", "/overview/events"):
-        command = ("curl", "-s", "-o", "/dev/null", "-w", "%{content_type}", "--unix-socket", str(agent.socket))
-        kind = agent.bed.run(agent.bed.host, *command, f"http://agent{path}").stdout
+        kind = over_socket(agent, path).headers.get("Content-Type", "")
         assert kind.partition(";")[0] not in ("text/html", "text/event-stream")
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "identity"])
 def test_events_tell_what_the_overview_tells(agent: Node, encoding: str) -> None:
     web = agent.launch("web", ports=2)
-    connection = connect(agent)
-    connection.request("GET", "/overview/events", headers={"Accept-Encoding": encoding})
-    response = connection.getresponse()
+    opened = connection(agent)
+    opened.request("GET", "/overview/events", headers={"Accept-Encoding": encoding})
+    response = opened.getresponse()
     assert response.headers["Content-Type"] == "text/event-stream"
     decode = zlib.decompressobj(wbits=31).decompress if encoding == "gzip" else bytes
     text = ""
     while text.count("\n\n") < 4:
         text += decode(response.read1()).decode()
-    connection.close()
+    opened.close()
     assert text.startswith("retry: 2000\n")
     events = [re.fullmatch(r"event: (\w+)\ndata: (.*)", each) for each in text.partition("\n")[2].split("\n\n")[:4]]
     assert [event[1] for event in events if event] == ["agent", *3 * ["overview"]]

@@ -15,7 +15,7 @@ import pytest
 
 from portslice.demo.node import Node, node
 from portslice.demo.testbed import HOST_ADDRESS, WORLD_ADDRESS, Testbed, testbed
-from tests.kernel.asking import answers, ask, ask_over, connection, wire
+from tests.kernel.asking import answers, ask, ask_over, connection, over_socket, wire
 from tests.kernel.waiting import until
 
 pytestmark = pytest.mark.native
@@ -378,24 +378,18 @@ def test_help(agent: Node) -> None:
                 assert ask(agent, f"/help{path}?format=json").json == endpoint
 
 
-def over_socket(agent: Node, path: str) -> str:
-    return agent.bed.run(
-        agent.bed.host, "curl", "-sS", "--unix-socket", str(agent.socket), f"http://localhost{path}"
-    ).stdout
-
-
 def test_more_is_logged_for_a_while_if_the_socket_says_so(agent: Node) -> None:
     toggle = "/logging/toggle?level=1&duration=10mins"
     refused = ask(agent, toggle)
     assert (refused.status, ask(agent, "/logging/toggle").text) == (403, "0\n")
     assert "Unix socket" in refused.text
     ask(agent, "/health/quiet")
-    assert over_socket(agent, toggle) == ""
+    assert over_socket(agent, toggle).text == ""
     assert ask(agent, "/logging/toggle").text == "1\n"
     ask(agent, "/health/loud")
     assert "] HTTP GET for /health/loud from 127.0.0.1\n" in agent.log
     assert "/health/quiet" not in agent.log
-    assert over_socket(agent, "/logging/toggle?level=-1&duration=1secs") == "Invalid level '-1'.\n"
+    assert over_socket(agent, "/logging/toggle?level=-1&duration=1secs").text == "Invalid level '-1'.\n"
     over_socket(agent, "/logging/toggle?level=2&duration=50ms")
     until(lambda: ask(agent, "/logging/toggle").text == "0\n", "end of the verbosity")
 
@@ -422,17 +416,15 @@ def test_tcp_only_reads_and_shows_no_sandbox(agent: Node) -> None:
 
 def test_nothing_is_launched_below_a_path_of_the_socket(agent: Node) -> None:
     """Longest prefixes are for Mesos' endpoints only."""
-    command = ["curl", "-sS", "--unix-socket", str(agent.socket), "-d", '{"command":["true"]}', "-w", "%{http_code}"]
     before = len(agent.client.containers())
-    url = "http://localhost/portslice/v1/containers/x/y"
-    assert agent.bed.run(agent.bed.host, *command, url).stdout.endswith("404")
+    assert over_socket(agent, "/portslice/v1/containers/x/y", "POST", '{"command":["true"]}').status == 404
     assert len(agent.client.containers()) == before
 
 
 def test_the_firewall_closes_an_endpoint_under_all_its_names(bed: Testbed) -> None:
     rules: dict[str, Any] = {"disabled_endpoints": {"paths": ["/slave(1)/state", "/profiler/start"]}}
     with node(bed, f"--firewall_rules={json.dumps(rules)}", "--port=0", "--isolation=posix/cpu") as agent:
-        socket_state = json.loads(over_socket(agent, "/state"))
+        socket_state = over_socket(agent, "/state").json
         port = int(socket_state["pid"].rpartition(":")[2])
         for path in ("/state", "/state.json", "/slave(1)/state", "/slave%281%29/state/x", "/state/"):
             answer = ask(agent, path, port=port)
@@ -445,7 +437,7 @@ def test_the_firewall_closes_an_endpoint_under_all_its_names(bed: Testbed) -> No
         assert {name for name in MESOS_METRICS if not name.startswith("port_mapping/")} == shown.keys()
         agent.stop()
         agent.start()
-        assert json.loads(over_socket(agent, "/state"))["id"] == socket_state["id"], "an agent is who it was"
+        assert over_socket(agent, "/state").json["id"] == socket_state["id"], "an agent is who it was"
 
 
 def test_rules_that_would_not_be_heeded_are_refused_at_start(agent: Node) -> None:

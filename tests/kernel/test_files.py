@@ -1,7 +1,9 @@
 """/files: what sandboxes hold, and nothing that a container leads to elsewhere."""
 
+import fcntl
 import json
 import os
+import signal
 import stat
 from collections.abc import Iterator
 from contextlib import closing
@@ -128,6 +130,7 @@ def test_errors_are_mesos_own(agent: Node) -> None:
         (f"download?path={sandbox}/below", 400, "Cannot download a directory.\n"),
         (f"read?path={sandbox}/stdout&offset=-2", 400, "Negative offset provided: -2.\n"),
         (f"read?path={sandbox}/stdout&offset=0&length=-2", 400, "Negative length provided: -2.\n"),
+        (f"read?path={sandbox}/stdout&offset=--5", 400, "Failed to parse offset: Failed to convert '--5' to number.\n"),
         (f"read?path={sandbox}/stdout&offset=x", 400, "Failed to parse offset: Failed to convert 'x' to number.\n"),
     ):
         answer = ask(agent, f"/files/{path}")
@@ -166,6 +169,22 @@ def test_nothing_outside_a_sandbox_is_shown(agent: Node) -> None:
     assert files(agent, "read", f"{sandbox}/inside", offset=0).json["data"] == "harmless\n"
     listed = {each["path"].rpartition("/")[2]: each["mode"][0] for each in files(agent, "browse", sandbox).json}
     assert (listed["link"], listed["pipe"], listed["private"], listed["zero"]) == ("l", "p", "d", "c")
+
+
+def test_nobody_waits_for_a_file_with_a_lease(agent: Node) -> None:
+    """The kernel gives its owner 45 seconds to give it up; until then whoever opens it would wait."""
+    path = Path(make(agent, "lessor", ">leased")["sandbox"], "leased")
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # how the owner is told that somebody waits
+    try:
+        with path.open("r+") as file:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            for what in ("read", "download", "read"):
+                assert files(agent, what, str(path), offset=0).status == 404
+            assert fcntl.fcntl(file, fcntl.F_GETLEASE) != fcntl.F_WRLCK, "its owner was told"
+            assert f":{path.stat().st_ino} " in Path("/proc/locks").read_text(), "and has it still"
+    finally:
+        signal.signal(signal.SIGIO, before)
+    assert files(agent, "read", str(path), offset=0).status == 200
 
 
 def test_output_replaced_by_a_link_is_not_followed(agent: Node) -> None:

@@ -90,6 +90,7 @@ def test_recover_mixed_known_and_unknown_orphans(stopped: Node) -> None:
     assert stopped.get("/metrics/snapshot")["containerizer/mesos/container_destroy_errors"] == 0
 
 
+@pytest.mark.native
 def test_network_namespace_handle(stopped: Node) -> None:
     """NetworkNamespaceHandleSymlink: the handle is there while the container runs, and gone when it has ended."""
     stopped.start()

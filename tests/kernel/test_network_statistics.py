@@ -17,6 +17,7 @@ from portslice.network.protocols import SNMP
 from portslice.network.statistics import Extras, inside
 from portslice.sampling import RATES, nearest_rank
 from tests.kernel import peer
+from tests.kernel.conftest import NETWORK_STATISTICS
 from tests.kernel.waiting import until
 
 # PortMappingIsolatorTest's set-up
@@ -36,10 +37,7 @@ def shared_node() -> Iterator[Node]:
     """An agent with all of them."""
     flags = (
         f"--ephemeral_ports_per_container={BLOCK}",
-        "--network_enable_socket_statistics_summary",
-        "--network_enable_socket_statistics_details",
-        "--network_enable_snmp_statistics",
-        "--network_enable_rate_statistics",
+        *NETWORK_STATISTICS,
         f"--network_rate_statistics_window={WINDOW_SECS:g}secs",
         f"--network_rate_statistics_interval={INTERVAL_SECS * 1000:g}ms",
     )

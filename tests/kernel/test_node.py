@@ -11,6 +11,7 @@ from portslice.demo.testbed import HOST_ADDRESS, Testbed
 LIMIT = 37500 * 1024
 
 
+@pytest.mark.native
 def test_one_container_end_to_end(bed: Testbed) -> None:
     with node(bed, "--egress_rate_limit_per_container=37500KB") as agent:
         web = agent.launch("web", "python3", "-m", "http.server", "31000", ports="31000-31004")

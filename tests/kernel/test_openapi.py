@@ -3,7 +3,6 @@ the description, and every JSON answer is what its schema says."""
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from referencing.jsonschema import DRAFT202012
 
 from portslice.demo.node import Node, node
 from portslice.demo.testbed import testbed
-from tests.kernel.asking import Answer, ask
+from tests.kernel.asking import ask, over_socket
+from tests.kernel.conftest import NETWORK_STATISTICS
 from tests.kernel.waiting import until
 
 pytestmark = pytest.mark.native
@@ -31,8 +31,7 @@ METHODS = ("get", "post", "patch", "put", "delete")
 ELSEWHERE = ("/overview/events", "/files/")
 EVERYTHING = (
     *("--egress_rate_limit_per_container=37500KB", "--ingress_rate_limit_per_container=37500KB"),
-    *("--network_enable_socket_statistics_summary", "--network_enable_socket_statistics_details"),
-    *("--network_enable_snmp_statistics", "--network_enable_rate_statistics"),
+    *NETWORK_STATISTICS,
     *("--network_rate_statistics_window=1mins", "--network_rate_statistics_interval=50ms"),
     *("--cgroups_enable_cfs", "--attributes=rack:abc;keys:[1-5]"),
 )
@@ -80,15 +79,6 @@ def valid(value: Any, schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator(absolute, registry=REGISTRY).validate(value)
 
 
-def over_socket(agent: Node, method: str, target: str, body: bytes | None) -> Answer:
-    command = ["curl", "-sS", "-i", "--unix-socket", str(agent.socket), "-X", method, f"http://localhost{target}"]
-    command += ["--data-binary", "@-", "-H", "Content-Type: application/json"] if body is not None else []
-    answer = subprocess.run(command, input=body, capture_output=True, check=True, timeout=60).stdout
-    head, _, content = answer.partition(b"\r\n\r\n")
-    status, *lines = head.decode().split("\r\n")
-    return Answer(int(status.split()[1]), dict(line.split(": ", 1) for line in lines), content)
-
-
 def test_the_agent_does_what_is_described(agent: Node) -> None:
     busy = agent.launch("busy", "sleep", "infinity", cpus=1.0, mem=64 << 20, ports="31005-31005")
     agent.launch("ended", "true")
@@ -98,11 +88,9 @@ def test_the_agent_does_what_is_described(agent: Node) -> None:
     for path, method, operation in operations():
         target, body = request(path, operation)
         where = f"{method.upper()} {target}"
-        if "socket" in operation["tags"]:
-            answer = over_socket(agent, method.upper(), target, body)
-        else:
-            headers: dict[str, Any] = {"Content_Type": "application/json"} if body is not None else {}
-            answer = ask(agent, target, method.upper(), body, **headers)
+        headers: dict[str, Any] = {"Content_Type": "application/json"} if body is not None else {}
+        request_of = over_socket if "socket" in operation["tags"] else ask
+        answer = request_of(agent, target, method.upper(), body, **headers)
         described = operation["responses"].get(str(answer.status))
         assert described is not None, f"{where}: {answer.status} {answer.text}"
         content = described.get("content", {})

@@ -1,22 +1,23 @@
 """The operator API: what genuine Mesos 1.11 answered to the same requests, and what its calls do."""
 
 import base64
-import http.client
 import json
 import os
 import signal
-import socket
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 
+from portslice.containers.container import Request
+from portslice.containers.containerizer import Containerizer, Directories
 from portslice.demo.node import RESOURCES, Node, node
 from portslice.demo.testbed import HOST_ADDRESS, testbed
-from tests.kernel.asking import Answer, ask
-from tests.kernel.calling import JSON, about, body, call, call_over_tcp, over_socket
+from tests.kernel.asking import Answer, ask, connection_over_socket, over_socket
+from tests.kernel.calling import JSON, about, body, call, call_over_tcp
 from tests.kernel.users import as_user
 from tests.kernel.waiting import until
 
@@ -152,6 +153,15 @@ def test_json_of_another_shape_is_refused(agent: Node, request_body: str, text: 
     assert (answer.status, answer.text) == (400, f"Failed to convert JSON into Call protobuf: {text}")
 
 
+@pytest.mark.parametrize(("text", "kind"), [("[" * 100_000, "text/plain"), ("{}", "text/plain;charset=none")])
+def test_a_body_that_nobody_can_read_is_refused_everywhere(agent: Node, text: str, kind: str) -> None:
+    own = over_socket(agent, "/portslice/v1/containers", "POST", text, Content_Type=kind)
+    api = over_socket(agent, "/api/v1", "POST", text, Content_Type=kind.replace("text/plain", "application/json"))
+    assert (own.status, api.status) == (400, 400)
+    assert "Failed to parse body into JSON: " in own.text
+    assert api.text.startswith("Failed to parse body into JSON: ")
+
+
 def test_other_methods_and_protobuf_are_refused_in_words(agent: Node) -> None:
     for method in ("GET", "PUT", "DELETE"):
         answer = ask(agent, "/api/v1", method)
@@ -235,7 +245,8 @@ def test_a_container_in_the_order_of_the_recordings(agent: Node) -> None:
 
 
 def test_state_has_containers_as_tasks(agent: Node) -> None:
-    container = agent.launch("task", "sleep", "100", cpus=0.5, mem=64 * MB, ports="31005-31006")
+    # A byte of disk is none of Mesos' thousandths of an MB.
+    container = agent.launch("task", "sleep", "100", cpus=0.5, mem=64 * MB, disk=1, ports="31005-31006")
     agent.client.wait(agent.launch("done", "false")["id"])
     state = call_over_tcp(agent, "GET_STATE").json["get_state"]
     assert list(state) == ["get_tasks", "get_executors", "get_frameworks"]
@@ -304,7 +315,7 @@ def test_files(agent: Node) -> None:
 
 
 def test_the_life_of_a_standalone_container(agent: Node) -> None:
-    resources = [scalar("cpus", 0.1), scalar("mem", 32), ranges((31500, 31501), (31510, 31510))]
+    resources = [scalar("cpus", 0.1), scalar("mem", 32), scalar("disk", 1.5), ranges((31500, 31501), (31510, 31510))]
     command = "echo $PORTS; while ! [ -e go ]; do sleep 0.05; done; exit 3"
     answer = launch(agent, "sa1", command, resources=resources)
     assert (answer.status, answer.body) == (200, b"")
@@ -313,6 +324,7 @@ def test_the_life_of_a_standalone_container(agent: Node) -> None:
 
     shown = agent.client.container("sa1")
     assert (shown["ports"], shown["mem_bytes"], shown["uid"]) == ([[31500, 31501], [31510, 31510]], 32 * MB, 0)
+    assert shown["disk_bytes"] == 3 * MB // 2
     assert call(agent, "GET_CONTAINERS").json == {"type": "GET_CONTAINERS"}
     (element,) = call(agent, "GET_CONTAINERS", show_standalone=True).json["get_containers"]["containers"]
     assert list(element) == ["container_id", "container_status", "resource_statistics"]
@@ -361,6 +373,54 @@ def test_it_begins_with_an_empty_sandbox(agent: Node) -> None:
     assert output(agent, "reborn") == "stderr\nstdout\n"
 
 
+def test_who_waits_for_what_is_being_launched_waits_for_its_end(agent: Node) -> None:
+    launching = Thread(target=launch, args=(agent, "early", "exit 3"))
+    launching.start()
+    answers = iter(lambda: call(agent, "WAIT_CONTAINER", **about("early")), None)
+    first = next(answer for answer in answers if answer is not None and answer.status != 404)
+    assert first.json["wait_container"] == {"exit_status": 768}
+    launching.join()
+
+
+def test_a_sandbox_of_any_depth_is_removed(agent: Node) -> None:
+    deep = "i=0; while [ $i -lt 1500 ]; do mkdir d; cd -P d; i=$((i+1)); done"
+    assert launch(agent, "deep", deep, command={"user": "nobody"}).status == 200
+    assert call(agent, "WAIT_CONTAINER", **about("deep")).json["wait_container"]["exit_status"] == 0
+    place = sandbox(agent, "deep")
+    answer = call(agent, "REMOVE_CONTAINER", **about("deep"))
+    assert (answer.status, answer.body) == (200, b"")
+    assert list(place.parent.iterdir()) == []
+
+
+def test_nothing_waits_for_the_removal_of_a_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directories = Directories(tmp_path / "work", tmp_path / "runtime")
+    directories.runtime.mkdir()
+    left = directories.work / "containers" / ".removed-by-an-agent-that-was-killed"
+    left.mkdir(parents=True)
+    containerizer = Containerizer(directories, [])
+    containerizer.recover()
+    assert not left.exists()
+    container = containerizer.launch(Request(command=("true",), uid=0, gid=0, id="a"))
+    assert container.supervisor is not None
+    assert container.supervisor.wait(60)
+    containerizer.reap("a")
+    answered = Event()
+
+    def ask_for_all() -> None:
+        containerizer.all()
+        answered.set()
+
+    def look(aside: Path) -> None:
+        assert aside.joinpath("stdout").exists()
+        assert not container.sandbox.exists(), "the id is free for another container"
+        Thread(target=ask_for_all, daemon=True).start()
+        assert answered.wait(30)
+
+    monkeypatch.setattr("portslice.containers.containerizer._delete", look)
+    containerizer.remove("a")
+    assert answered.is_set()
+
+
 def test_it_survives_the_agent(agent: Node) -> None:
     launch(agent, "survivor", "while ! [ -e go ]; do sleep 0.05; done; kill -9 $$")
     agent.stop()
@@ -397,12 +457,14 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"command": {"value": "a", "uris": [{"value": "a"}]}}, "'launch_container.command.uris' must be empty"),
     ({"command": {"value": "a", "environment": {"variables": [{"name": "A", "secret": {}}]}}}, "needs a 'value'"),
     ({"command": {"value": "true", "user": "no-such-user"}}, "Failed to get user information for 'no-such-user'"),
+    ({"command": {"value": "true", "user": "a\0b"}}, "Failed to get user information for 'a\0b'"),
     ({"container": {"type": "DOCKER"}}, "may say nothing but its type"),
     ({"container": {"type": "MESOS", "volumes": [{}]}}, "may say nothing but its type"),
     ({"resources": [scalar("cpus", -1)]}, "Resource 'cpus:-1' is invalid: Invalid scalar resource: value <= 0"),
     ({"resources": [ranges((5, 4))]}, "Resource 'ports:[5-4]' is invalid: Invalid ranges resource: begin > end"),
     ({"resources": [ranges((31000, 70000))]}, "Range is out of bounds"),
     ({"resources": [scalar("mem", 2**50)]}, "there is no such amount of memory"),
+    ({"resources": [scalar("disk", 2**50)]}, "there is no such amount of disk"),
     ({"resources": [{"name": "cpus"}]}, "Resource 'cpus:None' is invalid"),
     ({"resources": [ranges((20000, 20000))]}, "are not managed by the agent"),
     ({"resources": [{**scalar("cpus", 1), "role": "prod"}]}, "'launch_container.resources' must be unreserved"),
@@ -452,10 +514,7 @@ def test_members_of_the_group_launch_as_themselves(agent: Node) -> None:
 
 def records(agent: Node, container_id: str, **headers: str) -> tuple[dict[str, str], Records]:
     """The headers of a stream of output, and its records as they come."""
-    opened = http.client.HTTPConnection("localhost", timeout=60)
-    opened.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    opened.sock.settimeout(60)
-    opened.sock.connect(str(agent.socket))
+    opened = connection_over_socket(agent)
     given = {name.replace("_", "-"): value for name, value in {**JSON, **headers}.items()}
     opened.request("POST", "/api/v1", body("ATTACH_CONTAINER_OUTPUT", **about(container_id)), given)
     response = opened.getresponse()

@@ -18,6 +18,7 @@ from portslice.containers import helper
 from portslice.demo.node import Node, node
 from portslice.demo.testbed import testbed
 from portslice.flags import load
+from tests.kernel.calling import about, call
 from tests.kernel.waiting import until
 
 EVENTS = "task-clock,page-faults,cs"
@@ -133,6 +134,14 @@ def test_one_that_hangs_is_not_the_last(agent: Node) -> None:
     until(lambda: text in agent.log, "an end of patience")
     assert not Path(f"/proc/{stopped}").exists()
     until(lambda: counted(agent, "late"), "the next sample")
+
+
+def test_an_id_that_perf_cannot_read_costs_others_nothing(agent: Node) -> None:
+    command = {"value": "exec sleep 1000"}
+    assert call(agent, "LAUNCH_CONTAINER", **about("a,b"), command=command).status == 200
+    agent.launch("c")
+    until(lambda: counted(agent, "c"), "a sample")
+    assert agent.client.statistics("a,b")["statistics"]["perf"]["duration"] == 0.0
 
 
 def test_a_container_that_ends_meanwhile_is_no_error(agent: Node) -> None:

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from portslice.demo.node import Node, node
 from portslice.demo.testbed import HOST_ADDRESS, WORLD_ADDRESS, testbed
 from portslice.http.families import FAMILIES, NOT_SHOWN, leaves
+from tests.kernel.conftest import NETWORK_STATISTICS
 from tests.kernel.waiting import until
 
 pytestmark = pytest.mark.native
@@ -54,10 +55,7 @@ def shared_node() -> Iterator[Node]:
         "--cgroups_enable_cfs",
         "--egress_rate_limit_per_container=37500KB",
         "--ingress_rate_limit_per_container=37500KB",
-        "--network_enable_socket_statistics_summary",
-        "--network_enable_socket_statistics_details",
-        "--network_enable_snmp_statistics",
-        "--network_enable_rate_statistics",
+        *NETWORK_STATISTICS,
         "--network_rate_statistics_window=5secs",
         "--network_rate_statistics_interval=50ms",
     )
@@ -115,6 +113,17 @@ def test_both_formats_say_the_same_and_promtool_finds_nothing_wrong(agent: Node)
     assert metrics(agent, "--compressed", "-D", "-").lower().count("content-encoding: gzip") == 1
     on_the_socket = metrics(agent, "--unix-socket", str(agent.socket))
     assert samples(parse_text(on_the_socket)).keys() == plain.keys()
+
+
+def test_names_of_any_kind_and_versions_of_none(agent: Node) -> None:
+    name = 'a"b{c="d"},ü#'
+    agent.launch(name)
+    for version in ("0.0.4", "1.0.0", "..", "abc", "99.9"):
+        for kind in ("text/plain", "application/openmetrics-text"):
+            text = metrics(agent, "-H", f"Accept: {kind};version={version}")
+            parse = parse_openmetrics if text.endswith("# EOF\n") else parse_text
+            found = samples(parse(text))
+            assert any(("container", name) in labels for _, labels in found)
 
 
 def test_no_field_is_forgotten(agent: Node) -> None:

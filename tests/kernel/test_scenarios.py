@@ -90,7 +90,7 @@ def _statuses(output: str) -> dict[str, int]:
     return {message: int(status) for message, status in map(str.split, output.splitlines())}
 
 
-@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("protocol", ["tcp", pytest.param("udp", marks=pytest.mark.native)])
 def test_nc_container_to_container(mesos: Node, protocol: str) -> None:
     """NC_ContainerToContainerTCP, NC_ContainerToContainerUDP."""
     container1 = _listening_container(mesos, protocol)
@@ -103,7 +103,7 @@ def test_nc_container_to_container(mesos: Node, protocol: str) -> None:
     mesos.kill("container1")
 
 
-@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("protocol", ["tcp", pytest.param("udp", marks=pytest.mark.native)])
 def test_nc_host_to_container(mesos: Node, protocol: str) -> None:
     """NC_HostToContainerTCP, NC_HostToContainerUDP."""
     container1 = _listening_container(mesos, protocol)
@@ -187,6 +187,7 @@ def one_block() -> Iterator[Node]:
         yield agent
 
 
+@pytest.mark.native
 def test_too_many_containers(one_block: Node) -> None:
     """TooManyContainers: the second is refused, leaves nothing behind, and the first goes on."""
     namespace = one_block.namespace(one_block.launch("first", ports=CONTAINER1_PORTS))
@@ -204,6 +205,7 @@ def test_too_many_containers(one_block: Node) -> None:
     one_block.kill("third")
 
 
+@pytest.mark.native
 def test_cleanup_not_isolated(one_block: Node) -> None:
     """CleanupNotIsolated: a container that was prepared and never started gives its ports back."""
     one_block.launch("before", "true")
@@ -225,6 +227,7 @@ def test_cleanup_not_isolated(one_block: Node) -> None:
 
 # Limits
 
+@pytest.mark.native
 def test_nc_small_egress_limit(bed: Testbed) -> None:
     """NC_SmallEgressLimit: 20,480 bytes at 2,000 bytes per second, to the host over its loopback."""
     flags = f"--egress_rate_limit_per_container={RATE}B", "--minimum_egress_rate_limit=0B"

@@ -246,6 +246,7 @@ def test_a_caller_in_a_nested_pid_namespace_is_refused(agent: Node) -> None:
     assert nested == '{"error": "A process inside a container may not use the agent\'s socket"} 403'
 
 
+@pytest.mark.native
 def test_tcp_cannot_launch_from_the_host_or_from_inside(agent: Node) -> None:
     command = ["curl", "-sS", "-w", "\n%{http_code}", "-d", '{"name": "sneaked", "command": ["true"]}']
     command.append(f"http://127.0.0.1:5051{API}")
@@ -260,6 +261,7 @@ def test_tcp_cannot_launch_from_the_host_or_from_inside(agent: Node) -> None:
 # Who may
 
 
+@pytest.mark.native
 def test_members_of_the_group_run_containers_as_themselves(agent: Node) -> None:
     show = {"name": "mine", "command": ["sh", "-c", "id -u; id -g; id -G; touch file"]}
     container = as_user(NOBODY, NOBODY, lambda: agent.client.launch(show))

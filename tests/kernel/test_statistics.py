@@ -20,7 +20,7 @@ from portslice.demo.testbed import HOST_ADDRESS, NIC, WORLD_ADDRESS, testbed
 from tests.kernel import peer
 from tests.kernel.asking import ask
 from tests.kernel.block_device import block_device, count_for_cgroups
-from tests.kernel.conftest import HAS_FQ_CODEL
+from tests.kernel.conftest import HAS_FQ_CODEL, NETWORK_STATISTICS
 from tests.kernel.waiting import until
 from tests.statistics_table import leaves, served
 
@@ -113,6 +113,7 @@ def test_every_field_of_the_documentation_in_its_type(agent: Node) -> None:
     assert now - 60 < fields["timestamp"] <= now
 
 
+@pytest.mark.native
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
@@ -130,6 +131,7 @@ def test_names_have_mesos_form(agent: Node, command: list[str], shown: str) -> N
     assert element["framework_id"] == ""
 
 
+@pytest.mark.native
 def test_containers_names_the_container_besides(agent: Node) -> None:
     container = agent.launch("web")
     (element,) = agent.get("/containers")
@@ -140,6 +142,7 @@ def test_containers_names_the_container_besides(agent: Node) -> None:
     assert element["statistics"].keys() == plain["statistics"].keys()
 
 
+@pytest.mark.native
 def test_one_element_for_each_living_container(agent: Node) -> None:
     assert ask(agent, "/monitor/statistics").text == "[]"
     agent.launch("a")
@@ -149,6 +152,7 @@ def test_one_element_for_each_living_container(agent: Node) -> None:
     assert [each["executor_id"] for each in agent.get("/monitor/statistics")] == ["b"]
 
 
+@pytest.mark.native
 def test_readers_at_the_same_time_all_get_everything(agent: Node) -> None:
     agent.launch("a")
     with ThreadPoolExecutor(10) as pool:
@@ -159,6 +163,7 @@ def test_readers_at_the_same_time_all_get_everything(agent: Node) -> None:
         assert element["statistics"].keys() >= (DOUBLES | INTEGERS) - asked_for
 
 
+@pytest.mark.native
 def test_limits_are_what_was_asked_for(agent: Node) -> None:
     """Of who asked for nothing, the machine's."""
     agent.launch("asked", cpus=0.5, mem=96 * MB)
@@ -185,10 +190,7 @@ EVERYTHING = (
         for way in ("egress", "ingress")
         for limit in ("rate_limit_per_container=1MB", "ceil_limit=2MB", "burst=100KB")
     ),
-    "--network_enable_socket_statistics_summary",
-    "--network_enable_socket_statistics_details",
-    "--network_enable_snmp_statistics",
-    "--network_enable_rate_statistics",
+    *NETWORK_STATISTICS,
     "--network_rate_statistics_window=10secs",
     "--network_rate_statistics_interval=100ms",
 )

@@ -210,6 +210,7 @@ def test_a_user_namespace_has_no_power_over_the_network(agent: Node) -> None:
     assert (status, succeeded, complaints) == (0, "", "")
 
 
+@pytest.mark.native
 def test_others_than_root_may_have_a_user_namespace_as_themselves(agent: Node) -> None:
     request = {"name": "mine", "command": ["id", "-u"], "user_namespace": True}
     container = as_user(NOBODY, NOBODY, lambda: agent.client.launch(request))

@@ -68,6 +68,41 @@ def test_each_event_can_be_read_without_those_before_it() -> None:
         assert read == b"".join(each.plain for each in events), "all of it, before the stream has an end"
 
 
+def test_there_is_an_end_of_readers(ticker: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(dashboard, "_MAX_READERS", 2)
+    agent: Any = SimpleNamespace(snapshots=Snapshots(), hostname="host", port_mapping=None)
+
+    async def crowd() -> None:
+        page = dashboard.Dashboard(agent)
+        application = web.Application()
+        application.add_routes(page.routes())
+        runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.UnixSite(runner, str(tmp_path / "socket")).start()
+
+        async def read() -> tuple[bytes, asyncio.StreamWriter]:
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "socket")
+            writer.write(b"GET /overview/events HTTP/1.1\r\nHost: host\r\n\r\n")
+            status = (await reader.readline()).split()[1]
+            if status == b"200":
+                await reader.readuntil(b"event: overview\n")
+            return status, writer
+
+        readers = [await read() for _ in range(3)]
+        assert [status for status, _ in readers] == [b"200", b"200", b"503"]
+        readers[0][1].close()
+        while page._ticker.is_full():
+            await asyncio.sleep(0.01)
+        readers.append(await read())
+        assert readers[-1][0] == b"200", "there is room again"
+        for _, writer in readers:
+            writer.close()
+            await writer.wait_closed()
+        await runner.cleanup()
+
+    asyncio.run(asyncio.wait_for(crowd(), 60))
+
+
 def test_a_reader_that_stalls_is_let_go(ticker: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(dashboard, "_STALLED_SECS", 0.1)
     monkeypatch.setattr(dashboard, "_overviews", lambda _: dashboard._Event("overview", secrets.token_hex(1 << 20)))

@@ -42,7 +42,7 @@ def _command_lines(document: str) -> list[list[str]]:
 def _known_flags() -> set[str]:
     """Flags of the agent, of all other commands, and of the scripts."""
     flags = {f"--{no}{name}" for name in AgentFlags.__dataclass_fields__ for no in ("", "no-")}
-    sources = [*(ROOT / "src/portslice/cli").glob("*.py"), *(ROOT / "script").iterdir()]
+    sources = [*(ROOT / "src/portslice/cli").rglob("*.py"), *(ROOT / "script").iterdir()]
     for source in sources:
         flags |= set(re.findall(r"--[a-z][a-z-]+", source.read_text()))
     return flags

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from portslice.agent.prerequisites import Ranges, host_range
 from portslice.agent.startup import StartupError, check_blocks, port_resources
 from portslice.cli.agent_flags import EXAMPLE, read
+from portslice.cli.glyphs import Style
 from portslice.cli.main import main
-from portslice.cli.picture import CELLS, Style, picture
+from portslice.cli.picture import CELLS, picture
 from portslice.errors import FlagError
 from portslice.network.probe import Status
 from portslice.ports import MAX_PORT, PortRange, PortSet

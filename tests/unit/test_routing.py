@@ -1,5 +1,6 @@
-"""Paths, by libprocess' rules; the firewall's rules; what counts as asking for gzip."""
+"""Paths, by libprocess' rules; the firewall's rules; what counts as asking for gzip; JSON in pieces."""
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from portslice.agent.firewall import disabled_endpoints
 from portslice.errors import PortsliceError
-from portslice.http.monitor import _takes_gzip
+from portslice.http.monitor import compact, takes_gzip
 from portslice.http.routing import Endpoints
 
 
@@ -153,4 +154,16 @@ def test_rules_of_another_form_are_refused(rules: dict[str, Any]) -> None:
     ],
 )
 def test_asking_for_gzip(header: str, taken: bool) -> None:
-    assert _takes_gzip(header) is taken
+    assert takes_gzip(header) is taken
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda each: st.lists(each) | st.dictionaries(st.text(), each),
+)
+
+
+@given(JSON, st.integers(0, 5), st.booleans())
+def test_json_in_pieces_is_json_at_once(value: Any, levels: int, in_order: bool) -> None:
+    at_once = json.dumps(value, separators=(",", ":"), sort_keys=not in_order)
+    assert compact(value, levels, in_order=in_order) == at_once

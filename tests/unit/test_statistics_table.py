@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from portslice.cli.counters import counters
 from tests.statistics_table import Row, expanded, not_served, served
 
 # Mesos' HEAD, mesos.proto; the numbers of ResourceStatistics
@@ -119,3 +120,14 @@ def test_rows_are_complete(row: Row) -> None:
 def test_braces_are_the_shells() -> None:
     assert expanded("a") == ["a"]
     assert expanded("a.{b,c}_{d,e}") == ["a.b_d", "a.b_e", "a.c_d", "a.c_e"]
+
+
+def test_rates_are_made_of_the_counters() -> None:
+    """What `portslice stats --watch` takes for counters is what the table calls so."""
+    kinds = {
+        field.replace("[]", ".1"): row.cells[3].partition(";")[0]
+        for row in served()
+        for field in row.numbers
+        if row.type != "text" and ".device." not in field  # which become part of the others' names
+    }
+    assert counters(dict.fromkeys(kinds, 1)).keys() == {field for field, kind in kinds.items() if kind == "counter"}

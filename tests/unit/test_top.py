@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from portslice.cli import glyphs
 from portslice.cli.counters import counters, flattened, per_second
-from portslice.cli.glyphs import Look, Size
-from portslice.cli.picture import Style
-from portslice.cli.top_controls import DETAILS, HELP, TABLE, Controls
-from portslice.cli.top_model import BY_NAME, COLUMNS, WINDOW_SECS, Model, Row, cells, chosen
-from portslice.cli.top_view import Status, frame, rows_height, text
+from portslice.cli.glyphs import Look, Size, Style
+from portslice.cli.top.controls import DETAILS, HELP, TABLE, Controls
+from portslice.cli.top.model import BY_NAME, COLUMNS, WINDOW_SECS, Model, Row, cells, chosen
+from portslice.cli.top.view import Status, frame, rows_height, text
 
 UNICODE, ASCII = Style(unicode=True, colour=True), Style(unicode=False, colour=False)
 STATUS = Status("0.1.0", "", 1_000_000.0)
@@ -106,7 +105,7 @@ def test_which_members_of_the_statistics_count() -> None:
         "net_rx_bytes": 1,
         "net_tx_rate_limit": 1,
         "net_drops": {"foreign_port": 1},
-        "net_snmp_statistics": {"tcp_stats": {"InSegs": 1, "CurrEstab": 1}},
+        "net_snmp_statistics": {"ip_stats": {"ReasmTimeout": 1}, "tcp_stats": {"InSegs": 1, "CurrEstab": 1}},
         "net_traffic_control_statistics": [{"id": "bw_limit", "drops": 1, "backlog": 1}],
         "blkio_statistics": {"throttling": [{"device": {"major_number": 8, "minor_number": 0}, "io_serviced": [
             {"op": "READ", "value": 1}]}]},

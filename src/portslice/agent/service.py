@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
@@ -35,9 +34,7 @@ from portslice.statistics import Snapshots
 
 log = logging.getLogger(__name__)
 
-# How long a thread of Python's computes before another one gets its turn. A launch makes many system calls, and after
-# each of them it waits for its turn while the figures of a thousand containers are put into text.
-_TURN_SECS = 0.0005
+_LAUNCH_SECS = 0.05  # from one look at a container that is being launched to the next
 
 
 class Agent:
@@ -67,7 +64,6 @@ class Agent:
         log.info("%s", startup_line(self.flags))
         self._check_flags()
         descriptors.raise_limit()
-        sys.setswitchinterval(_TURN_SECS)
         mounts.join_host((self.flags.work_dir, self.flags.runtime_dir, self.flags.socket_path, Path(__file__)))
         make_isolators = startup.isolators(self.flags)
         self.offer = offer.of(self.flags)
@@ -145,11 +141,17 @@ class Agent:
         return container
 
     async def wait(self, container: Container) -> Container:
-        """Wait for a container's end; how it ended."""
-        if (end := self._ends.get(container.id)) is not None:
-            # Its own value, not what is on record by then: where many end together, some are forgotten at once.
-            return await asyncio.shield(end)
-        return self.containerizer.find(container.id)
+        """Wait for a container's end; how it ended.
+
+        :raises NotFoundError: it was never launched.
+        """
+        while (end := self._ends.get(container.id)) is None:
+            found = self.containerizer.find(container.id)
+            if found.state is State.EXITED:
+                return found
+            await asyncio.sleep(_LAUNCH_SECS)
+        # Its own value, not what is on record by then: where many end together, some are forgotten at once.
+        return await asyncio.shield(end)
 
     async def remove(self, container: Container) -> None:
         """Forget a container that has ended, and its sandbox.

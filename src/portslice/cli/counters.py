@@ -7,10 +7,11 @@ is not known, so there is no rate, rather than a negative or a made-up one.
 from collections.abc import Mapping
 from typing import Any
 
+from portslice.network.protocols import SNMP_GAUGES, SNMP_SETTINGS
+
 _LABELS = ("id", "device", "op")
 _QUEUE_COUNTERS = ("bytes", "packets", "drops", "overlimits", "requeues")
 _LINK_COUNTERS = ("bytes", "packets", "errors", "dropped")
-_SNMP_GAUGES = ("currestab", "defaultttl", "forwarding", "maxconn", "rtoalgorithm", "rtomax", "rtomin")
 
 
 def per_second(before: Mapping[str, float], after: Mapping[str, float], secs: float) -> dict[str, float]:
@@ -63,7 +64,7 @@ def _counts(name: str) -> bool:
     if group == "net_drops":
         return True
     if group == "net_snmp_statistics":
-        return last.lower() not in _SNMP_GAUGES
+        return last not in SNMP_GAUGES | SNMP_SETTINGS
     if group == "net_traffic_control_statistics":
         return last in _QUEUE_COUNTERS
     if group == "blkio_statistics":

@@ -9,7 +9,8 @@ from dataclasses import asdict
 
 from portslice.agent import prerequisites
 from portslice.cli import agent_flags
-from portslice.cli.picture import Style, picture
+from portslice.cli.glyphs import Style
+from portslice.cli.picture import picture
 from portslice.network.probe import Check, Status
 
 _EPILOG = """\

@@ -5,16 +5,32 @@ Bytes are shown in powers of 1024 (K, M, G), as the agent's flags take them; pac
 
 import enum
 import math
+import os
 import unicodedata
 from collections.abc import Sequence
-from typing import NamedTuple
-
-from portslice.cli.picture import Style
+from dataclasses import dataclass
+from typing import NamedTuple, TextIO
 
 UNKNOWN = "-"
 _EIGHTHS = {True: " ▏▎▍▌▋▊▉█", False: "        #"}
 _LEVELS = {True: " ▁▂▃▄▅▆▇█", False: " _.:-=+*#"}
 _EMPTY = {True: "░", False: "."}
+
+
+@dataclass(frozen=True)
+class Style:
+    """What the terminal can show."""
+
+    unicode: bool
+    colour: bool
+
+    @classmethod
+    def of(cls, stream: TextIO) -> "Style":
+        """Unicode if the stream's encoding has it; colours on a terminal, unless NO_COLOR (no-color.org) is set."""
+        return cls(
+            unicode=(stream.encoding or "").lower().replace("-", "") == "utf8",
+            colour=stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
+        )
 
 
 class Look(enum.Flag):

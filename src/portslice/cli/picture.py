@@ -1,12 +1,11 @@
 """The 65,536 ports as one line, and who has which."""
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TextIO
 
 from portslice.agent.prerequisites import Ranges
+from portslice.cli.glyphs import Style
 from portslice.ports import MAX_PORT, PortRange, PortSet
 
 CELLS = 64
@@ -33,27 +32,6 @@ _CONFLICT = _Mark("✗", "X", "31;1")
 _NOBODY = _Mark("·", ".", "2")
 
 
-@dataclass(frozen=True)
-class Style:
-    """What the terminal can show."""
-
-    unicode: bool
-    colour: bool
-
-    @classmethod
-    def of(cls, stream: TextIO) -> "Style":
-        """Unicode if the stream's encoding has it; colours on a terminal, unless NO_COLOR (no-color.org) is set."""
-        return cls(
-            unicode=(stream.encoding or "").lower().replace("-", "") == "utf8",
-            colour=stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
-        )
-
-    def show(self, mark: _Mark, count: int = 1) -> str:
-        """A mark, repeated."""
-        text = (mark.unicode if self.unicode else mark.ascii) * count
-        return f"\x1b[{mark.colour}m{text}{_RESET}" if self.colour else text
-
-
 def picture(ranges: Ranges, style: Style | None = None) -> str:
     """The line, its scale, and a legend. A cell shows who has most of its ports; one port in conflict is enough."""
     style = style or Style.of(sys.stdout)
@@ -62,15 +40,20 @@ def picture(ranges: Ranges, style: Style | None = None) -> str:
         (_ASSIGNED, "assigned ports of containers", ranges.assigned),
         (_EPHEMERAL, "ephemeral blocks of containers", ranges.ephemeral),
     )
-    line = "".join(style.show(_cell(at, [(mark, ports) for mark, _, ports in layers])) for at in range(CELLS))
+    line = "".join(_shown(_cell(at, [(mark, ports) for mark, _, ports in layers]), style) for at in range(CELLS))
     legend = [(mark, name, str(ports)[1:-1] or "none", len(ports)) for mark, name, ports in layers]
     if conflicts := ranges.conflicts():
         legend.append((_CONFLICT, "in conflict", str(conflicts)[1:-1], len(conflicts)))
     width = max(len(name) for _, name, _, _ in legend)
     return "\n".join(
         [line, _scale(), ""]
-        + [f"{style.show(mark)} {name.ljust(width)}  {ports} ({count})" for mark, name, ports, count in legend]
+        + [f"{_shown(mark, style)} {name.ljust(width)}  {ports} ({count})" for mark, name, ports, count in legend]
     )
+
+
+def _shown(mark: _Mark, style: Style) -> str:
+    text = mark.unicode if style.unicode else mark.ascii
+    return f"\x1b[{mark.colour}m{text}{_RESET}" if style.colour else text
 
 
 def _cell(at: int, layers: Sequence[tuple[_Mark, PortSet]]) -> _Mark:

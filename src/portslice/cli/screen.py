@@ -18,8 +18,7 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from portslice.cli.glyphs import Line, Look, Size, clip, width
-from portslice.cli.picture import Style
+from portslice.cli.glyphs import Line, Look, Size, Style, clip, width
 from portslice.errors import PortsliceError
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)

@@ -10,8 +10,7 @@ from portslice.cli import screen, values
 from portslice.cli.client import AgentGoneError, Client
 from portslice.cli.counters import counters, flattened, per_second
 from portslice.cli.drops import last
-from portslice.cli.glyphs import Line, Look, Size, clip_left, fitted, plain
-from portslice.cli.picture import Style
+from portslice.cli.glyphs import Line, Look, Size, Style, clip_left, fitted, plain
 from portslice.cli.sampler import Sampler
 from portslice.cli.screen import Screen
 from portslice.cli.table import table

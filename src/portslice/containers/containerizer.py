@@ -11,8 +11,8 @@ while a process is waited for.
 import logging
 import os
 import pwd
-import shutil
 import signal
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 KEPT_EXITED = 150  # as Mesos' --max_completed_executors_per_framework
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ASIDE = ".removed-"  # no id has a dot
 
 
 class KnownIdError(ConflictError):
@@ -189,7 +190,7 @@ class Containerizer:
         with self._lock:
             launches = [isolator.prepare(container) for isolator in self._isolators]
         if container.standalone:  # one of this id that nobody remembers, from before the machine's boot
-            shutil.rmtree(container.sandbox, ignore_errors=True)
+            _delete(container.sandbox)
         container.sandbox.mkdir(parents=True)
         spec = self._spec(container, launches)
         os.chown(container.sandbox, spec.host_uid, spec.host_gid)
@@ -322,7 +323,8 @@ class Containerizer:
             container = self.find(container_id)
             if container.state is not State.EXITED:
                 raise ConflictError(f"The container '{container.id}' has not terminated yet: kill it first")
-            self._forget(container)
+            sandbox = self._drop(container)
+        _delete(sandbox)
 
     def _cleanup(self, container: Container) -> None:
         with self._lock:
@@ -333,10 +335,19 @@ class Containerizer:
         self._record(container).remove()
 
     def _forget(self, container: Container) -> None:
+        _delete(self._drop(container))
+
+    def _drop(self, container: Container) -> Path:
+        """Forget a container but for its sandbox; where that is now, out of the way of a container of the same id."""
+        aside = container.sandbox.with_name(f"{_ASIDE}{uuid.uuid4()}")
         with self._lock:
             self._containers.pop(container.id, None)
             self._journal.forget(container.id)
-        shutil.rmtree(container.sandbox, ignore_errors=True)
+            try:
+                container.sandbox.rename(aside)
+            except OSError:  # it was not even made, or something is mounted there
+                return container.sandbox
+        return aside
 
     def _change(self, container: Container, **changes: Any) -> Container:
         with self._lock:
@@ -352,6 +363,8 @@ class Containerizer:
 
         What an earlier agent launched and the journal does not know is ended.
         """
+        for sandbox in self._directories.work.glob(f"containers/{_ASIDE}*"):
+            _delete(sandbox)
         with self._lock:
             self._containers = {container.id: container for container in self._journal.load()}
             unfinished = [c for c in self._containers.values() if c.state is State.PREPARING]
@@ -410,6 +423,19 @@ class Containerizer:
 
     def _record(self, container: Container) -> Record:
         return Record(self._directories.runtime / "containers" / container.id)
+
+
+def _delete(directory: Path) -> None:
+    """Remove what a container left, however much and however deep: shutil.rmtree fails below a thousand levels."""
+    try:
+        subprocess.run(
+            ["rm", "-rf", "--one-file-system", "--", directory],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": _PATH},
+        )
+    except OSError as error:
+        log.error("Failed to remove '%s': %s", directory, error)
 
 
 def _checked_name(name: str) -> str:

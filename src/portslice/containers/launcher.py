@@ -48,14 +48,14 @@ _READ_ONLY = Path(__file__).with_name("read_only.py")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where the tools are looked for: neither the agent's search path nor the container's."""
 
-COREUTILS = ("cp", "env", "ln", "mkdir", "mkfifo", "mv")
-"""Those of the programs that a launch needs which come with coreutils."""
+COREUTILS = ("cp", "env", "ln", "mkdir", "mkfifo", "mv", "rm")
+"""Those of the programs that a container needs which come with coreutils."""
 
 _PROGRAMS = (*COREUTILS, *["mount", "nsenter", "prlimit", "setpriv", "setsid", "sh", "tini", "umount", "unshare"])
 
 _SCRATCH = Path("/tmp")
 
-_PATIENCE_SECS = 30.0
+_PATIENCE_SECS = 60.0  # Mesos' executor_registration_timeout
 
 
 @dataclass(frozen=True)
@@ -211,8 +211,12 @@ def _start(spec: LaunchSpec) -> None:
 
 
 def _output(spec: LaunchSpec, name: str) -> BinaryIO:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(spec.sandbox / name, flags, 0o644)
+    # The directory is the user's already, who may have been quick: nothing that is there is opened, or given away.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(spec.sandbox / name, flags, 0o644)
+    except FileExistsError:
+        raise ContainerError(f"Failed to launch container {spec.id}: '{spec.sandbox / name}' is there") from None
     os.fchown(descriptor, spec.host_uid, spec.host_gid)
     os.fchmod(descriptor, 0o644)
     return os.fdopen(descriptor, "ab")

@@ -1,9 +1,9 @@
 """Reads what containers have written, without being led elsewhere.
 
 A sandbox belongs to its container's user, who may put there whatever a file system knows, at any moment: links to files
-that are root's alone, pipes that never answer, devices, other names of others' files. So a path in a sandbox is looked
-up by the kernel below the sandbox in one step (openat2(2), RESOLVE_BENEATH: no link leads out of it, and no rename in
-between changes that), and what is found is only looked at (O_PATH) until it is known to be a plain file, or a
+that are root's alone, pipes that never answer, devices, other names of others' files, leases. So a path in a sandbox is
+looked up by the kernel below the sandbox in one step (openat2(2), RESOLVE_BENEATH: no link leads out of it, and no
+rename in between changes that), and what is found is only looked at (O_PATH) until it is known to be a plain file, or a
 directory. And a file is read only if the container's user could: it owns it, or everybody may read it.
 """
 
@@ -58,8 +58,7 @@ class Tree:
                 raise NotFoundError(f"'{path}' is no plain file")
             if not self.is_owner(status.st_uid) and not status.st_mode & stat.S_IROTH:
                 raise AccessError(f"'{path}' is not the container's")
-            # The same file, whatever its name has come to mean.
-            with _closing(os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)) as descriptor:
+            with _closing(_reopen(found)) as descriptor:
                 yield descriptor
 
     def _find(self, path: str) -> int:
@@ -82,6 +81,17 @@ def of(container: Container) -> Tree:
     first = container.first_id
     own = range(container.uid, container.uid + 1) if first is None else range(first, first + id_range.SIZE)
     return Tree(container.sandbox, own.__contains__)
+
+
+def _reopen(found: int) -> int:
+    """To be read: the same file, whatever its name has come to mean. Its owner may have a lease on it (fcntl(2),
+    F_SETLEASE), which would keep us waiting until it is broken, 45 seconds as a rule."""
+    try:
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except BlockingIOError:
+        raise NotFoundError("Its owner has a lease on it: try again in a while") from None
+    except OSError as error:
+        raise NotFoundError(f"It cannot be opened: {error.strerror}") from None
 
 
 def _open_beneath(directory: int, path: str, flags: int) -> int:

@@ -2,7 +2,8 @@
 
 On the Unix socket root and the socket's group may do everything; the file's mode keeps others out, and the credentials
 that the kernel vouches for (unix(7), SO_PEERCRED) say whom a container runs as. A process inside one of our containers
-may never, even as uid 0: it is known by its PID namespace, a child of the agent's, which it cannot leave.
+may never, even as uid 0: it is known by its PID namespace, a child of the agent's, which it cannot leave. Nor may a
+page in a browser, where somebody has forwarded the socket to (ssh -L): any site's could send requests there.
 
 On the TCP port anybody reads. What changes the host or shows a sandbox needs credentials (RFC 7617, Basic) of
 --http_credentials, and without that flag is refused. Then the caller may be somebody's browser that was sent here by
@@ -29,8 +30,7 @@ from portslice.agent.service import Agent
 from portslice.errors import AccessError, ParseError
 
 _OPEN = ("/health", "/version")  # also where everything else needs credentials, as in Mesos
-_OWN_REALM = ("/api/v1", "/logging")  # ask for themselves
-_AGENT = "/slave(1)"
+_OWN_REALM = ("/api/v1", "/logging/toggle")  # ask for themselves
 _HOW = "use the agent's Unix socket, or start the agent with --http_credentials"
 
 
@@ -68,10 +68,10 @@ class Access:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         """Let callers read whom --authenticate_http_readonly lets."""
-        path = request.path.removeprefix(_AGENT)
-        own = any(path == each or path.startswith(f"{each}/") for each in _OWN_REALM)
-        if not own and path not in _OPEN and READONLY in self._policy.realms:
+        endpoint = request.get("endpoint")  # whichever of its names was used
+        if endpoint not in _OPEN and endpoint not in _OWN_REALM and READONLY in self._policy.realms:
             self._principal(request, READONLY)
+            _refuse_scripts(request)
         return await handler(request)
 
     def using_api(self, request: web.Request) -> None:
@@ -112,7 +112,7 @@ class Access:
             return caller.peer.uid, caller.peer.gid
         try:
             entry = pwd.getpwnam(name)
-        except KeyError:
+        except (KeyError, ValueError):  # the latter: a name with a NUL
             raise ParseError(f"Failed to get user information for '{name}': there is no such user") from None
         if caller.peer is not None and caller.peer.uid != 0:
             if entry.pw_uid != caller.peer.uid:
@@ -129,8 +129,7 @@ class Access:
         principal = self._principal(request, realm)
         if _from_another_site(request):
             raise web.HTTPForbidden(text="Another site's page may not use your credentials here")
-        if "jsonp" in request.query:
-            raise web.HTTPForbidden(text="What needs credentials is not to be had as JSONP")
+        _refuse_scripts(request)
         return principal
 
     def _principal(self, request: web.Request, realm: str) -> str:
@@ -149,7 +148,25 @@ def _from_another_site(request: web.Request) -> bool:
     if (site := request.headers.get("Sec-Fetch-Site")) is not None:
         return site not in ("same-origin", "none")
     page = request.headers.get(hdrs.ORIGIN) or request.headers.get(hdrs.REFERER)
-    return page is not None and urlsplit(page).netloc != request.host
+    try:
+        return page is not None and urlsplit(page).netloc != request.host
+    except ValueError:  # it is no URL
+        return True
+
+
+def _refuse_scripts(request: web.Request) -> None:
+    """Any page can include a script, and with it the browser sends the credentials that it knows."""
+    if "jsonp" in request.query:
+        raise web.HTTPForbidden(text="What needs credentials is not to be had as JSONP")
+
+
+def _from_a_page(request: web.Request) -> bool:
+    """Whether a page in a browser sends this. One that reaches us by a name of its own (DNS rebinding) can do without
+    these headers, but not without that name, a domain, as its Host."""
+    name = request.host.partition(":")[0]
+    is_domain = "." in name and not name.replace(".", "").isdecimal() and not name.endswith(".localhost")
+    told = hdrs.ORIGIN in request.headers or hdrs.REFERER in request.headers
+    return is_domain or told or request.headers.get("Sec-Fetch-Site", "none") != "none"
 
 
 def _over_tcp(request: web.Request) -> bool:
@@ -165,11 +182,13 @@ def _socket(request: web.Request) -> socket.socket | None:
 def peer_of(request: web.Request) -> Peer:
     """The caller.
 
-    :raises AccessError: it lives in a container, or is gone already.
+    :raises AccessError: it lives in a container, or is a page in a browser, or is gone already.
     """
     connection = _socket(request)
     if connection is None:
         raise AccessError("This needs the agent's Unix socket")
+    if _from_a_page(request):
+        raise AccessError("A page in a browser may not use the agent's socket")
     peer = Peer(*struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
     if _pid_namespace_depth(peer.pid) != 1:
         raise AccessError("A process inside a container may not use the agent's socket")

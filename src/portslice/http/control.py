@@ -235,7 +235,7 @@ def _bounds(ports: PortSet) -> list[tuple[int, int]]:
 async def _body(request: web.Request) -> dict[str, Any]:
     try:
         body = json.loads(await request.text() or "{}")
-    except ValueError as error:
+    except (ValueError, LookupError, RecursionError) as error:  # no such charset; nested too deeply
         raise ParseError(f"Failed to parse body into JSON: {error}") from error
     if not isinstance(body, dict):
         raise ParseError("Expecting a JSON object")

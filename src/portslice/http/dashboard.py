@@ -20,7 +20,6 @@ change the host.
 import asyncio
 import gzip
 import hashlib
-import json
 import logging
 import os
 import zlib
@@ -34,6 +33,7 @@ import portslice
 from portslice.agent import startup
 from portslice.agent.service import Agent
 from portslice.errors import PortsliceError
+from portslice.http.monitor import PIECES, compact, takes_gzip
 from portslice.network.reasons import EXPLANATIONS
 from portslice.overview import overview
 from portslice.ports import PortSet
@@ -44,6 +44,7 @@ _STATIC = Path(__file__).parent / "static"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _TICK_SECS = 1.0
 _STALLED_SECS = 30.0  # a reader that takes longer for one event is let go
+_MAX_READERS = 200  # anybody may read, and one that stalls keeps up to an event in the agent's memory
 _RETRY = "retry: 2000\n"  # milliseconds until a reader whose agent has gone tries again
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # RFC 1952: deflate, no name, no time
 _HEADERS = {
@@ -79,7 +80,7 @@ class _Asset:
             return response
         response.content_type, response.charset = self.type, "utf-8"
         response.body = self.plain
-        if _takes_gzip(request):
+        if takes_gzip(request.headers.get("Accept-Encoding", "")):
             response.body = self.compressed
             response.headers["Content-Encoding"] = "gzip"
         return response
@@ -89,7 +90,7 @@ class _Event:
     """A server-sent event, as it is written."""
 
     def __init__(self, name: str, value: Any, *, retry: str = "") -> None:
-        self.plain = f"{retry}event: {name}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
+        self.plain = f"{retry}event: {name}\ndata: {compact(value, PIECES, in_order=True)}\n\n".encode()
         deflate = zlib.compressobj(level=3, wbits=-zlib.MAX_WBITS)
         self.compressed = deflate.compress(self.plain) + deflate.flush(zlib.Z_FULL_FLUSH)
 
@@ -107,6 +108,10 @@ class _Ticker:
     def is_idle(self) -> bool:
         """Whether nobody reads, and nothing is done."""
         return self._task is None
+
+    def is_full(self) -> bool:
+        """Whether as many read as may."""
+        return self._readers >= _MAX_READERS
 
     async def __aenter__(self) -> "_Ticker":
         self._readers += 1
@@ -171,9 +176,11 @@ class Dashboard:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Beyond Mesos: server-sent events for the page, until the reader goes or stalls."""
+        if self._ticker.is_full():
+            raise web.HTTPServiceUnavailable(text=f"{_MAX_READERS} pages are open already: close one")
         response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         response.content_type = "text/event-stream"
-        compressed = _takes_gzip(request)
+        compressed = takes_gzip(request.headers.get("Accept-Encoding", ""))
         if compressed:
             response.headers["Content-Encoding"] = "gzip"
         await response.prepare(request)
@@ -221,7 +228,3 @@ class Dashboard:
 
 def _pairs(ports: PortSet) -> list[list[int]]:
     return [[each.begin, each.end] for each in ports.ranges]
-
-
-def _takes_gzip(request: web.Request) -> bool:
-    return "gzip" in request.headers.get("Accept-Encoding", "")

@@ -16,6 +16,7 @@ from typing import Any
 from prometheus_client.core import Metric
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
+from portslice.network.protocols import SNMP_GAUGES, SNMP_SETTINGS
 from portslice.statistics import Usage
 
 PREFIX = "portslice_container_"
@@ -240,11 +241,8 @@ NOT_SHOWN = {
     "net_rate_statistics.sampling_interval_secs": "a flag of the agent's",
     "blkio_statistics.cfq": "no kernel since 5.0 has it",
     "blkio_statistics.cfq_recursive": "no kernel since 5.0 has it",
-    "net_snmp_statistics.constants": "settings of the kernel, not counters",
+    "net_snmp_statistics.settings": "settings of the kernel, not counters",
 }
-# Columns of /proc/net/snmp that count nothing: CurrEstab is a gauge, the others are settings.
-_SNMP_GAUGES = frozenset({"CurrEstab"})
-_SNMP_CONSTANTS = frozenset({"Forwarding", "DefaultTTL", "ReasmTimeout", "RtoAlgorithm", "RtoMin", "RtoMax", "MaxConn"})
 # SYNC and ASYNC part the same requests once more, and TOTAL is their sum.
 _OPERATIONS = frozenset({"READ", "WRITE", "DISCARD"})
 
@@ -295,10 +293,10 @@ def _queues(name: str, entries: Iterable[Mapping[str, Any]]) -> Iterator[Leaf]:
 def _snmp(name: str, protocols: Mapping[str, Mapping[str, int]]) -> Iterator[Leaf]:
     for protocol, counters in protocols.items():
         for counter, value in counters.items():
-            if counter in _SNMP_GAUGES:
+            if counter in SNMP_GAUGES:
                 yield f"{name}.{protocol}.{counter}", (), value
-            elif counter in _SNMP_CONSTANTS:
-                yield f"{name}.constants", (counter,), value
+            elif counter in SNMP_SETTINGS:
+                yield f"{name}.settings", (counter,), value
             else:
                 yield f"{name}.{protocol}", (counter,), value
 

@@ -36,7 +36,7 @@ from portslice.containers import sandbox
 from portslice.containers.sandbox import Tree
 from portslice.errors import AccessError, NotFoundError, ParseError
 from portslice.http.access import Access
-from portslice.http.monitor import json_response
+from portslice.http.monitor import json_response, long_json_response
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +169,8 @@ class FilesEndpoints:
 
     async def browse(self, request: web.Request) -> web.Response:
         """What the directory at `path` holds: an array of path, mode, uid, gid, nlink, size and mtime."""
-        return json_response(request, [_as_json(each) for each in await to_thread(self._files.list, _path(request))])
+        path = _path(request)
+        return await long_json_response(request, await to_thread(lambda: [*map(_as_json, self._files.list(path))]))
 
     async def read(self, request: web.Request) -> web.Response:
         """A piece of the file at `path`: `length` bytes from `offset` on. Without an offset, its size, as offset."""
@@ -216,7 +217,7 @@ def _number(request: web.Request, name: str) -> int | None:
     text = request.query.get(name)
     if not text:
         return None
-    if not text.lstrip("-").isdecimal() or len(text) > 19:
+    if not text.removeprefix("-").isdecimal() or len(text) > 19:
         raise ParseError(f"Failed to parse {name}: Failed to convert '{text}' to number.")
     if (number := int(text)) < -1:
         raise ParseError(f"Negative {name} provided: {number}.")

@@ -24,6 +24,7 @@ from portslice.agent.service import Agent
 from portslice.agent.startup import port_resources
 from portslice.containers.container import Container, State
 from portslice.http.families import PREFIX, families
+from portslice.http.monitor import COMPRESSED_IN_A_THREAD, takes_gzip
 from portslice.network.dataplane import SLOTS
 from portslice.ports import PortSet
 from portslice.statistics import Snapshot
@@ -44,7 +45,10 @@ class Prometheus:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Text format 0.0.4, or OpenMetrics where the request prefers it."""
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        try:
+            encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        except (TypeError, ValueError):  # it names a version that is none
+            encode, content_type = choose_encoder("")
         if content_type.startswith("application/openmetrics-text"):
             # Our names need no escaping, and to see that again of each of them takes two thirds of the library's time.
             encode = partial(encode, escaping=ALLOWUTF8)  # type: ignore[call-arg]
@@ -52,8 +56,9 @@ class Prometheus:
         registry.register(self._process)
         registry.register(_View(self._agent, await self._agent.snapshots.take()))
         body = await asyncio.to_thread(encode, registry)
-        response = web.Response(body=body, headers={"Content-Type": content_type})
-        if "gzip" in request.headers.get("Accept-Encoding", ""):
+        headers = {"Content-Type": content_type}
+        response = web.Response(body=body, headers=headers, zlib_executor_size=COMPRESSED_IN_A_THREAD)
+        if takes_gzip(request.headers.get("Accept-Encoding", "")):
             response.enable_compression(web.ContentCoding.gzip)
         return response
 

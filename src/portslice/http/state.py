@@ -18,7 +18,7 @@ from aiohttp import web
 from portslice.agent.service import Agent
 from portslice.containers.container import Container, State
 from portslice.flags import as_strings
-from portslice.http.monitor import FRAMEWORK_ID, VERSION, json_response
+from portslice.http.monitor import FRAMEWORK_ID, VERSION, long_json_response
 from portslice.http.routing import DELEGATE
 from portslice.ports import PortSet
 from portslice.resources import Resource, Resources, format_value
@@ -42,7 +42,7 @@ class AgentState:
     async def state(self, request: web.Request) -> web.Response:
         """The agent, its resources, attributes and flags, and its containers as executors of one framework."""
         value = await asyncio.to_thread(self.value)  # with a thousand containers it takes a while
-        return json_response(request, value, in_order=True)
+        return await long_json_response(request, value, in_order=True)
 
     def value(self) -> dict[str, Any]:
         """What /state shows, as JSON."""

@@ -43,6 +43,9 @@ SNMP = {
     ),
     "Udp": _names("InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors IgnoredMulti"),
 }
+# Those of them that count nothing.
+SNMP_GAUGES = _names("CurrEstab")
+SNMP_SETTINGS = _names("Forwarding DefaultTTL ReasmTimeout RtoAlgorithm RtoMin RtoMax MaxConn")
 
 
 class Connections(NamedTuple):

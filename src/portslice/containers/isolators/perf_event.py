@@ -103,9 +103,10 @@ class PerfEvent(BaseIsolator):
         await asyncio.to_thread(self._note, containers, cgroups, counts, began)
 
     def _living(self, containers: Containers) -> dict[str, str]:
-        """The ids of the living containers, by the names that perf knows their cgroups by."""
+        """The ids of the living containers, by the names that perf knows their cgroups by. A name with a comma is two
+        names for perf, which would refuse them all."""
         found = {self._cgroups.perf_name(container.id): container.id for container in containers.living()}
-        return {name: container_id for name, container_id in found.items() if name is not None}
+        return {name: container_id for name, container_id in found.items() if name is not None and "," not in name}
 
     def _note(
         self, containers: Containers, cgroups: dict[str, str], counts: dict[str, perf.Counts], began: float

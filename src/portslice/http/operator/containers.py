@@ -128,7 +128,7 @@ def _environment(command: dict[str, Any]) -> dict[str, str]:
 
 
 def _resources(listed: list[dict[str, Any]]) -> dict[str, Any]:
-    """The members of a `Request` that the resources mean. What a container cannot be given here (disk, gpus) says
+    """The members of a `Request` that the resources mean. What a container cannot be given here (gpus) says
     nothing, as in an agent of Mesos' without the isolator for it; ephemeral ports are the agent's to give."""
     for each in listed:
         what = "'launch_container.resources'"
@@ -143,14 +143,22 @@ def _resources(listed: list[dict[str, Any]]) -> dict[str, Any]:
         except ParseError as error:
             raise ParseError(f"Resource '{_shown(each)}' is invalid: {error}") from error
     resources = Resources.parse(json.dumps(listed))
-    mem = resources.scalar("mem")
-    if mem is not None and mem * _MB >= 2**63:
-        raise ParseError(f"Resource 'mem:{mem:g}' is invalid: there is no such amount of memory")
     return {
         "cpus": resources.scalar("cpus"),
-        "mem": None if mem is None else int(mem * _MB),
+        "mem": _bytes(resources, "mem", "memory"),
+        "disk": _bytes(resources, "disk", "disk"),
         "ports": resources.ports("ports") or PortSet(),
     }
+
+
+def _bytes(resources: Resources, name: str, what: str) -> int | None:
+    """Of what Mesos gives in MB."""
+    amount = resources.scalar(name)
+    if amount is None:
+        return None
+    if amount * _MB >= 2**63:
+        raise ParseError(f"Resource '{name}:{amount:g}' is invalid: there is no such amount of {what}")
+    return int(amount * _MB)
 
 
 def _shown(resource: dict[str, Any]) -> str:

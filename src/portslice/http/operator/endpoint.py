@@ -3,7 +3,7 @@
 Protobuf is not spoken: clients of Mesos speak JSON, too. It is said to those that try.
 """
 
-import json
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 from portslice.agent.service import Agent
 from portslice.errors import AccessError, NotFoundError, ParseError, PortsliceError
 from portslice.http.access import Access
+from portslice.http.monitor import PIECES, compact
 from portslice.http.operator import messages
 from portslice.http.operator.containers import Containers
 from portslice.http.operator.messages import Call
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 PROTOBUF = "application/x-protobuf"
 _STREAMING = {"ATTACH_CONTAINER_OUTPUT"}
+# Have something of every container, or file.
+_LONG = {"GET_CONTAINERS", "GET_EXECUTORS", "GET_STATE", "GET_TASKS", "LIST_FILES"}
 _ALL = f"{JSON} or {PROTOBUF} or {RECORDIO}"
 
 _Argument: TypeAlias = dict[str, Any]
@@ -101,10 +104,10 @@ class Operator:
             return await change(call.argument, caller)
         if (see := self._see.get(call.type)) is not None:
             self._access.seeing_files(request)
-            return _json(call, await see(call.argument))
+            return await _json(call, await see(call.argument))
         if (read := self._read.get(call.type)) is not None:
             log.debug("Processing call %s", call.type)
-            return _json(call, await read(call.argument))
+            return await _json(call, await read(call.argument))
         why = "" if call.type == "UNKNOWN" else f" This agent does not serve {call.type}."
         raise web.HTTPNotImplemented(text=f"501 Not Implemented.{why}")
 
@@ -165,8 +168,12 @@ def _accepted(request: web.Request, call: Call) -> str:
     raise web.HTTPNotAcceptable(text=f"Expecting 'Accept' to allow {_ALL}")
 
 
-def _json(call: Call, member: _Argument | None) -> web.Response:
+async def _json(call: Call, member: _Argument | None) -> web.Response:
     answer: dict[str, Any] = {"type": call.type}
     if member is not None:
         answer[call.type.lower()] = member
-    return web.Response(body=json.dumps(answer, separators=(",", ":")).encode(), content_type=JSON)
+    if call.type in _LONG:
+        text = await asyncio.to_thread(compact, answer, PIECES, in_order=True)
+    else:
+        text = compact(answer, in_order=True)
+    return web.Response(body=text.encode(), content_type=JSON)

@@ -56,7 +56,7 @@ class Reading:
     async def containers(self, argument: Answer) -> Answer | None:
         standalone = argument.get("show_standalone", False)
         usages = [each for each in await self._agent.snapshots.take() if standalone or not each.container.standalone]
-        return {"containers": [_container(usage) for usage in usages]} if usages else None
+        return {"containers": await asyncio.to_thread(lambda: list(map(_container, usages)))} if usages else None
 
     async def frameworks(self, _argument: Answer) -> Answer:
         return _infos(await self._frameworks())
@@ -181,10 +181,15 @@ def _task(task: Answer) -> Answer:
 
 
 def _allocated(resources: dict[str, float | str]) -> Iterator[Answer]:
-    """Of /state's resources: what is 0 is not there."""
-    text = ";".join(f"{name}:{value}" for name, value in sorted(resources.items()) if value)
-    for resource in Resources.parse(text):
-        yield {**_resource(resource), "allocation_info": {"role": resource.role}}
+    """Of /state's resources: what is 0 is not there, and by Mesos' thousandths less than half of one is 0."""
+    for name, value in sorted(resources.items()):
+        listed: Iterable[Resource]
+        if isinstance(value, str):
+            listed = Resources.parse(f"{name}:{value}")
+        else:
+            listed = [Resource(name, round(value, 3))] if round(value, 3) else []
+        for resource in listed:
+            yield {**_resource(resource), "allocation_info": {"role": resource.role}}
 
 
 def _resource(resource: Resource) -> Answer:

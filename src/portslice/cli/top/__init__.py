@@ -1,4 +1,12 @@
-"""`portslice top`."""
+"""`portslice top`.
+
+    agent ──Sampler──▶ Model ──┐
+                               ├──frame()──▶ Screen
+    keys ─────────▶ Controls ──┘
+
+`model` is what is known of the containers, `controls` what the keys have chosen, `view` the picture of both; none of
+them does I/O. The loop here waits for what comes first: an answer, a key, a new size, the next second.
+"""
 
 import argparse
 import json
@@ -10,10 +18,10 @@ from portslice.cli.client import AgentGoneError, Client
 from portslice.cli.sampler import Sampler
 from portslice.cli.screen import Screen
 from portslice.cli.table import table
-from portslice.cli.top_controls import Controls
-from portslice.cli.top_model import BY_NAME, COLUMNS, Model, Overview, Row, chosen
-from portslice.cli.top_view import Status, frame, rows_height
-from portslice.cli.top_view import text as text_of
+from portslice.cli.top.controls import Controls
+from portslice.cli.top.model import BY_NAME, COLUMNS, Model, Overview, Row, chosen
+from portslice.cli.top.view import Status, frame, rows_height
+from portslice.cli.top.view import text as text_of
 from portslice.errors import PortsliceError
 
 _REDRAW_SECS = 1.0  # for the clock

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from portslice.cli import glyphs
-from portslice.cli.glyphs import Line, Look, Size
-from portslice.cli.picture import Style
+from portslice.cli.glyphs import Line, Look, Size, Style
 from portslice.cli.table import age, ports
-from portslice.cli.top_controls import DETAILS, HELP, Controls
-from portslice.cli.top_model import BY_NAME, COLUMNS, SATURATED, WINDOW_SECS, Column, Model, Row, cells, chosen
+from portslice.cli.top.controls import DETAILS, HELP, Controls
+from portslice.cli.top.model import BY_NAME, COLUMNS, SATURATED, WINDOW_SECS, Column, Model, Row, cells, chosen
 
 _HIGH = 0.75  # of a limit
 _NAME_MOST, _PLOT_MOST = 40, 30

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from portslice.cli.top_model import COLUMNS, Row
+from portslice.cli.top.model import COLUMNS, Row
 
 INTERVALS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 TABLE, DETAILS, HELP = "table", "details", "help"
