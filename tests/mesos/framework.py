@@ -154,13 +154,14 @@ class Framework:
         known = {"framework_id": framework_id} if self.id else {}
         info = self._info | ({"id": framework_id} if self.id else {})
         call = {"type": "SUBSCRIBE", "subscribe": {"framework_info": info}, **known}
-        connection.request("POST", _PATH, json.dumps(call), {"Content-Type": "application/json"})
-        with closing(connection), connection.getresponse() as response:
-            if response.status != 200:
-                raise ValueError(response.read())
-            self._stream = response.headers["Mesos-Stream-Id"]
-            while length := self._line(response):
-                self._event(json.loads(response.read(int(length))))
+        with closing(connection):
+            connection.request("POST", _PATH, json.dumps(call), {"Content-Type": "application/json"})
+            with connection.getresponse() as response:
+                if response.status != 200:
+                    raise ValueError(response.read())
+                self._stream = response.headers["Mesos-Stream-Id"]
+                while length := self._line(response):
+                    self._event(json.loads(response.read(int(length))))
 
     @staticmethod
     def _line(response: http.client.HTTPResponse) -> bytes:
