@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 from portslice.agent import offer
 from portslice.agent.service import Agent
 from portslice.engines.mesos import resources
-from portslice.engines.mesos.detector import Detector
+from portslice.engines.mesos.detector import detector
 from portslice.engines.mesos.meta import Meta, checked_id
 from portslice.engines.mesos.registration import Registration
 from portslice.engines.mesos.schema import messages_pb2 as messages
@@ -55,7 +55,7 @@ class MesosEngine:
         if not flags.port:
             raise PortsliceError("--master needs a fixed --port: the master sends to it")
         self._agent = agent
-        self._detector = Detector(flags.master or "")
+        self._detector = detector(flags.master or "", flags.zk_session_timeout.seconds)
         self._offer = offer.of(flags)
         self._meta = Meta(flags.work_dir)
         self._resource_version = UUID(value=uuid.uuid4().bytes)
@@ -99,6 +99,7 @@ class MesosEngine:
             loop.remove_signal_handler(signal.SIGUSR1)
             registering.cancel()
             self._tasks.close()
+            await self._detector.close()
 
     # What the master sends
 
