@@ -30,6 +30,7 @@ from portslice.engines.mesos.schema import messages_pb2 as messages
 from portslice.engines.mesos.schema.mesos_pb2 import UUID, SlaveID, SlaveInfo, TaskID
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from portslice.engines.mesos.tasks import Tasks
+from portslice.engines.mesos.view import View
 from portslice.engines.mesos.wire import Inbox, Pid
 from portslice.errors import ParseError, PortsliceError
 from portslice.http.monitor import MESOS_VERSION
@@ -76,6 +77,7 @@ class MesosEngine:
             ip=lambda: self._registration.ip,
             environment=self._environment,
         )
+        agent.cluster = View(self._meta, self._registration, self._tasks, CAPABILITIES)
         self._stop: Callable[[], None] = lambda: None
         self._ending: asyncio.Task[None] | None = None
         self._listen()

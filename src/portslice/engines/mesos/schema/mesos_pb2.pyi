@@ -182,33 +182,55 @@ class SlaveInfo(_message.Message):
     def __init__(self, hostname: _Optional[str] = ..., port: _Optional[int] = ..., resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., id: _Optional[_Union[SlaveID, _Mapping]] = ..., checkpoint: _Optional[bool] = ...) -> None: ...
 
 class FrameworkInfo(_message.Message):
-    __slots__ = ("user", "name", "id", "checkpoint", "role", "capabilities")
+    __slots__ = ("user", "name", "id", "failover_timeout", "checkpoint", "role", "hostname", "principal", "webui_url", "capabilities", "roles")
     class Capability(_message.Message):
         __slots__ = ("type",)
         class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
             __slots__ = ()
             UNKNOWN: _ClassVar[FrameworkInfo.Capability.Type]
+            REVOCABLE_RESOURCES: _ClassVar[FrameworkInfo.Capability.Type]
             TASK_KILLING_STATE: _ClassVar[FrameworkInfo.Capability.Type]
+            GPU_RESOURCES: _ClassVar[FrameworkInfo.Capability.Type]
+            SHARED_RESOURCES: _ClassVar[FrameworkInfo.Capability.Type]
             PARTITION_AWARE: _ClassVar[FrameworkInfo.Capability.Type]
+            MULTI_ROLE: _ClassVar[FrameworkInfo.Capability.Type]
+            RESERVATION_REFINEMENT: _ClassVar[FrameworkInfo.Capability.Type]
+            REGION_AWARE: _ClassVar[FrameworkInfo.Capability.Type]
         UNKNOWN: FrameworkInfo.Capability.Type
+        REVOCABLE_RESOURCES: FrameworkInfo.Capability.Type
         TASK_KILLING_STATE: FrameworkInfo.Capability.Type
+        GPU_RESOURCES: FrameworkInfo.Capability.Type
+        SHARED_RESOURCES: FrameworkInfo.Capability.Type
         PARTITION_AWARE: FrameworkInfo.Capability.Type
+        MULTI_ROLE: FrameworkInfo.Capability.Type
+        RESERVATION_REFINEMENT: FrameworkInfo.Capability.Type
+        REGION_AWARE: FrameworkInfo.Capability.Type
         TYPE_FIELD_NUMBER: _ClassVar[int]
         type: FrameworkInfo.Capability.Type
         def __init__(self, type: _Optional[_Union[FrameworkInfo.Capability.Type, str]] = ...) -> None: ...
     USER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
+    FAILOVER_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    WEBUI_URL_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
     user: str
     name: str
     id: FrameworkID
+    failover_timeout: float
     checkpoint: bool
     role: str
+    hostname: str
+    principal: str
+    webui_url: str
     capabilities: _containers.RepeatedCompositeFieldContainer[FrameworkInfo.Capability]
-    def __init__(self, user: _Optional[str] = ..., name: _Optional[str] = ..., id: _Optional[_Union[FrameworkID, _Mapping]] = ..., checkpoint: _Optional[bool] = ..., role: _Optional[str] = ..., capabilities: _Optional[_Iterable[_Union[FrameworkInfo.Capability, _Mapping]]] = ...) -> None: ...
+    roles: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, user: _Optional[str] = ..., name: _Optional[str] = ..., id: _Optional[_Union[FrameworkID, _Mapping]] = ..., failover_timeout: _Optional[float] = ..., checkpoint: _Optional[bool] = ..., role: _Optional[str] = ..., hostname: _Optional[str] = ..., principal: _Optional[str] = ..., webui_url: _Optional[str] = ..., capabilities: _Optional[_Iterable[_Union[FrameworkInfo.Capability, _Mapping]]] = ..., roles: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Environment(_message.Message):
     __slots__ = ("variables",)
@@ -266,9 +288,61 @@ class ExecutorInfo(_message.Message):
     executor_id: ExecutorID
     def __init__(self, executor_id: _Optional[_Union[ExecutorID, _Mapping]] = ...) -> None: ...
 
+class Label(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: str
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
 class Labels(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("labels",)
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    labels: _containers.RepeatedCompositeFieldContainer[Label]
+    def __init__(self, labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ...) -> None: ...
+
+class Port(_message.Message):
+    __slots__ = ("number", "name", "protocol")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    name: str
+    protocol: str
+    def __init__(self, number: _Optional[int] = ..., name: _Optional[str] = ..., protocol: _Optional[str] = ...) -> None: ...
+
+class Ports(_message.Message):
+    __slots__ = ("ports",)
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    ports: _containers.RepeatedCompositeFieldContainer[Port]
+    def __init__(self, ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ...) -> None: ...
+
+class DiscoveryInfo(_message.Message):
+    __slots__ = ("visibility", "name", "environment", "location", "version", "ports", "labels")
+    class Visibility(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        FRAMEWORK: _ClassVar[DiscoveryInfo.Visibility]
+        CLUSTER: _ClassVar[DiscoveryInfo.Visibility]
+        EXTERNAL: _ClassVar[DiscoveryInfo.Visibility]
+    FRAMEWORK: DiscoveryInfo.Visibility
+    CLUSTER: DiscoveryInfo.Visibility
+    EXTERNAL: DiscoveryInfo.Visibility
+    VISIBILITY_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    LOCATION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    visibility: DiscoveryInfo.Visibility
+    name: str
+    environment: str
+    location: str
+    version: str
+    ports: Ports
+    labels: Labels
+    def __init__(self, visibility: _Optional[_Union[DiscoveryInfo.Visibility, str]] = ..., name: _Optional[str] = ..., environment: _Optional[str] = ..., location: _Optional[str] = ..., version: _Optional[str] = ..., ports: _Optional[_Union[Ports, _Mapping]] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ...) -> None: ...
 
 class ContainerInfo(_message.Message):
     __slots__ = ()
@@ -279,10 +353,6 @@ class HealthCheck(_message.Message):
     def __init__(self) -> None: ...
 
 class CheckInfo(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class DiscoveryInfo(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
