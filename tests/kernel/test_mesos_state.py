@@ -1,5 +1,6 @@
 """What an agent of a genuine Apache Mesos master tells of its tasks, beside what the master tells of them."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from portslice.demo.node import Node
 from portslice.demo.testbed import HOST_ADDRESS, testbed
 from tests.kernel.calling import call_over_tcp
+from tests.kernel.test_openapi import over_socket, valid
 from tests.kernel.waiting import until
 from tests.mesos import install
 from tests.mesos.framework import Framework, port_ranges, scalar, task
@@ -100,6 +102,9 @@ def test_state_is_the_masters(cluster: tuple[Master, Node], framework: Framework
     assert [each["timestamp"] for each in theirs["statuses"]] == times
     assert ours["statuses"] == theirs["statuses"]
     assert [each["id"] for each in agent.get("/state")["frameworks"]] == ["", framework.id]
+    valid(agent.get("/state"), {"$ref": "#/components/schemas/State"})
+    latest = json.loads(over_socket(agent, "GET", "/files/debug", None).body)
+    assert latest[f"/framework/{framework.id}/executor/web/latest"] == executor["directory"]
     (listed,) = agent.get(f"/containers?framework_id={framework.id}")
     assert listed["executor_id"] == "web"
     agent.kill("own")
@@ -168,6 +173,8 @@ def test_what_ended_is_told_as_the_framework_was_told(cluster: tuple[Master, Nod
             after = agent.get("/metrics/snapshot")
             counted = {state: after[f"slave/tasks_{state}"] - before[f"slave/tasks_{state}"] for state in _COUNTED}
             assert counted == {"finished": 1, "failed": 3, "killed": 1, "lost": 0}
+            # Two for each task that ran, one more for each that ended, and one of the kill.
+            assert after["slave/valid_status_updates"] == before["slave/valid_status_updates"] + 10 + 4 + 1
             assert after["slave/executors_terminated"] == before["slave/executors_terminated"] + len(names)
             assert (after["slave/tasks_running"], after["slave/executors_running"]) == (1, 1)
             assert after["slave/frameworks_active"] == 1

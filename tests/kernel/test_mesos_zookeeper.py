@@ -56,8 +56,13 @@ def test_the_leading_master(bed: Testbed, masters: tuple[Master, Master]) -> Non
     try:
         agent.start()  # before there is anybody
         assert leader() is None
+        assert agent.stop() == 0
+        agent.start()
         server.start()
+        nobody = Candidacy(bed, first, "{}")
+        until(lambda: f"'{nobody.node}' names no master" in agent.log, "complaint")
         one = Candidacy(bed, first)
+        nobody.withdraw()
         (known,) = until(first.agents, "agent of the first master")
         assert leader() == f"host-of-{HOST_ADDRESS}"
         framework = Framework(bed, first.address)

@@ -27,6 +27,9 @@ class Cluster(Protocol):
     def framework(self, framework_id: str) -> dict[str, Any] | None:
         """A framework with tasks here, as `FrameworkInfo` of the v1 API; None: nobody knows it any more."""
 
+    def task_state(self, container: Container) -> str | None:
+        """The state of a container's task (Mesos' `TaskState`); None as in `task`."""
+
     def task(self, container: Container) -> dict[str, Any] | None:
         """The task of a container, as `Task` of the v1 API; None: it is none, or nobody knows it any more."""
 
@@ -40,6 +43,9 @@ class Alone:
     capabilities: tuple[str, ...] = ()
 
     def framework(self, framework_id: str) -> dict[str, Any] | None:
+        """None."""
+
+    def task_state(self, container: Container) -> str | None:
         """None."""
 
     def task(self, container: Container) -> dict[str, Any] | None:

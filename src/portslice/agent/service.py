@@ -52,6 +52,7 @@ class Agent:
         self.cluster: Cluster = Alone()
         self.ended: Counter[str] = Counter()  # tasks by their last state, since the agent's start
         self.terminated = 0  # containers, likewise
+        self.status_updates = 0  # of tasks to frameworks, likewise, but for what the agent itself found
         self.ending: set[str] = set()  # containers that are being killed
         self._ends: dict[str, asyncio.Future[Container]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()

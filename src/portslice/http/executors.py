@@ -79,8 +79,7 @@ def frameworks(agent: Agent, network_infos: list[dict[str, Any]]) -> list[Framew
 
 def task_state(agent: Agent, container: Container) -> str:
     """The state of a container's task (Mesos' `TaskState`)."""
-    task = agent.cluster.task(container)
-    return container.task_state if task is None else str(task["state"])
+    return agent.cluster.task_state(container) or container.task_state
 
 
 def resource(given: Resource) -> dict[str, Any]:

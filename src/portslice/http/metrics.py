@@ -30,7 +30,7 @@ _NEVER = (
     *(f"resource_provider_manager/{what}" for what in ("events/disconnect", "events/subscribe", "subscribed")),
     "slave/executor_directory_max_allowed_age_secs",  # sandboxes are kept by number, not by age
     "slave/executors_preempted",
-    *(f"slave/{kind}_{what}" for kind in ("invalid", "valid") for what in ("framework_messages", "status_updates")),
+    *(f"slave/{what}" for what in ("invalid_framework_messages", "invalid_status_updates", "valid_framework_messages")),
     "slave/tasks_gone",
     *(f"slave/{name}_revocable_{what}" for name in ("cpus", "gpus", "mem", "disk") for what in ("total", "used")),
     *(f"slave/{name}_revocable_percent" for name in ("cpus", "gpus", "mem", "disk")),
@@ -105,6 +105,7 @@ class Metrics:
             yield f"slave/tasks_{state}", states[f"TASK_{state.upper()}"]
         for state in ("failed", "finished", "killed", "lost"):
             yield f"slave/tasks_{state}", agent.ended[f"TASK_{state.upper()}"]
+        yield "slave/valid_status_updates", agent.status_updates
         yield "slave/uptime_secs", time.time() - agent.started
 
     def _resources(self) -> Iterator[tuple[str, float]]:

@@ -364,6 +364,7 @@ class Tasks:
             )
             for state in states
         ]
+        self._agent.status_updates += len(updates) if reason is None else 0
         self._agent.ended.update(TaskState.Name(state) for state in states if state in status.TERMINAL)
         if running.abandoned:
             record.updates.extend(updates)

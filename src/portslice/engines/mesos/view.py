@@ -10,7 +10,7 @@ from portslice.containers.container import Container
 from portslice.engines.mesos import records, v1
 from portslice.engines.mesos.meta import Meta
 from portslice.engines.mesos.registration import Registration
-from portslice.engines.mesos.schema.mesos_pb2 import SlaveInfo
+from portslice.engines.mesos.schema.mesos_pb2 import SlaveInfo, TaskState
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from portslice.engines.mesos.tasks import Tasks
 
@@ -50,6 +50,10 @@ class View:
     def framework(self, framework_id: str) -> dict[str, Any] | None:
         found = self._tasks.known_framework(framework_id)
         return None if found is None else v1.to_json(_copy(found).framework)
+
+    def task_state(self, container: Container) -> str | None:
+        record = self._tasks.of_container(container)
+        return None if record is None else TaskState.Name(records.state(record))
 
     def task(self, container: Container) -> dict[str, Any] | None:
         record = self._tasks.of_container(container)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from kazoo.client import KazooClient, KazooState
-from kazoo.exceptions import KazooException, NoNodeError
+from kazoo.exceptions import KazooException, NoAuthError, NoNodeError
 from kazoo.handlers.threading import KazooTimeoutError
 
 from portslice.engines.mesos.detector import CREATE, Master
@@ -37,7 +37,7 @@ _URL = re.compile(r"zk://(?:([^@/]*)@)?([^@/]+)(/.*)?")
 _SERVER = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?")
 _NODE = re.compile(r"json\.info_[0-9]{10}")
 _RETRY = {"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": 5.0}
-_PAUSE_SECS = 1.0
+_PAUSE_SECS = 5.0
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Elected:
                 try:
                     await self._set(await asyncio.to_thread(_look, client, self._ensemble.path, stir))
                 except (KazooException, KazooTimeoutError) as error:
-                    log.warning("Failed to look for the leading master: %s", error or type(error).__name__)
+                    log.warning("Failed to look for the leading master: %s", _reason(error))
                     loop.call_later(_PAUSE_SECS, self._stirred.set)
 
     async def _set(self, leader: Master | None) -> None:
@@ -149,6 +149,12 @@ class Elected:
         async with self._changed:
             self._leader = leader
             self._changed.notify_all()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, NoAuthError):
+        return "ZooKeeper does not let the agent read: say who it is, --master=zk://USER:PASSWORD@..."
+    return f"{type(error).__name__}: {error}"
 
 
 def _report(task: "asyncio.Task[None]") -> None:
