@@ -165,7 +165,7 @@ class _Flag:
 
 _KEY = "flag"
 _HIDDEN = "(hidden)"
-_PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")  # in a URL
+_PASSWORD = re.compile(r"(?<=zk://)([^/@:]*):[^/@]*@")
 
 
 def _flags_of(cls: "type[DataclassInstance]") -> list[_Flag]:

@@ -122,17 +122,20 @@ class Elected:
         client.add_listener(stir)
         log.info("Looking for the leading master at '%s' of ZooKeeper on %s", self._ensemble.path, self._ensemble.hosts)
         client.start_async()
+        silent = False
         while True:
             try:
                 patience = self._session_secs if client.state != KazooState.CONNECTED else None
                 await asyncio.wait_for(self._stirred.wait(), patience)
             except TimeoutError:
-                if self._leader is not None:
+                if not silent:
                     log.warning("ZooKeeper does not answer for %g s: who leads is not known", self._session_secs)
-                    await self._set(None)
+                silent = True
+                await self._set(None)
                 continue
             self._stirred.clear()
             if client.state == KazooState.CONNECTED:
+                silent = False
                 try:
                     await self._set(await asyncio.to_thread(_look, client, self._ensemble.path, stir))
                 except (KazooException, KazooTimeoutError) as error:
