@@ -19,6 +19,9 @@ class TaskState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TASK_ERROR: _ClassVar[TaskState]
     TASK_KILLING: _ClassVar[TaskState]
     TASK_DROPPED: _ClassVar[TaskState]
+    TASK_UNREACHABLE: _ClassVar[TaskState]
+    TASK_GONE: _ClassVar[TaskState]
+    TASK_UNKNOWN: _ClassVar[TaskState]
 TASK_STARTING: TaskState
 TASK_RUNNING: TaskState
 TASK_FINISHED: TaskState
@@ -29,6 +32,9 @@ TASK_STAGING: TaskState
 TASK_ERROR: TaskState
 TASK_KILLING: TaskState
 TASK_DROPPED: TaskState
+TASK_UNREACHABLE: TaskState
+TASK_GONE: TaskState
+TASK_UNKNOWN: TaskState
 
 class FrameworkID(_message.Message):
     __slots__ = ("value",)
@@ -182,7 +188,7 @@ class SlaveInfo(_message.Message):
     def __init__(self, hostname: _Optional[str] = ..., port: _Optional[int] = ..., resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., id: _Optional[_Union[SlaveID, _Mapping]] = ..., checkpoint: _Optional[bool] = ...) -> None: ...
 
 class FrameworkInfo(_message.Message):
-    __slots__ = ("user", "name", "id", "failover_timeout", "checkpoint", "role", "hostname", "principal", "webui_url", "capabilities", "roles")
+    __slots__ = ("user", "name", "id", "failover_timeout", "checkpoint", "role", "hostname", "principal", "webui_url", "capabilities", "labels", "roles")
     class Capability(_message.Message):
         __slots__ = ("type",)
         class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
@@ -218,6 +224,7 @@ class FrameworkInfo(_message.Message):
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     WEBUI_URL_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     ROLES_FIELD_NUMBER: _ClassVar[int]
     user: str
     name: str
@@ -229,8 +236,9 @@ class FrameworkInfo(_message.Message):
     principal: str
     webui_url: str
     capabilities: _containers.RepeatedCompositeFieldContainer[FrameworkInfo.Capability]
+    labels: Labels
     roles: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, user: _Optional[str] = ..., name: _Optional[str] = ..., id: _Optional[_Union[FrameworkID, _Mapping]] = ..., failover_timeout: _Optional[float] = ..., checkpoint: _Optional[bool] = ..., role: _Optional[str] = ..., hostname: _Optional[str] = ..., principal: _Optional[str] = ..., webui_url: _Optional[str] = ..., capabilities: _Optional[_Iterable[_Union[FrameworkInfo.Capability, _Mapping]]] = ..., roles: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, user: _Optional[str] = ..., name: _Optional[str] = ..., id: _Optional[_Union[FrameworkID, _Mapping]] = ..., failover_timeout: _Optional[float] = ..., checkpoint: _Optional[bool] = ..., role: _Optional[str] = ..., hostname: _Optional[str] = ..., principal: _Optional[str] = ..., webui_url: _Optional[str] = ..., capabilities: _Optional[_Iterable[_Union[FrameworkInfo.Capability, _Mapping]]] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ..., roles: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Environment(_message.Message):
     __slots__ = ("variables",)
@@ -357,12 +365,13 @@ class CheckInfo(_message.Message):
     def __init__(self) -> None: ...
 
 class TaskInfo(_message.Message):
-    __slots__ = ("name", "task_id", "slave_id", "resources", "executor", "command", "health_check", "container", "labels", "discovery", "kill_policy", "check", "max_completion_time")
+    __slots__ = ("name", "task_id", "slave_id", "resources", "executor", "data", "command", "health_check", "container", "labels", "discovery", "kill_policy", "check", "max_completion_time")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     SLAVE_ID_FIELD_NUMBER: _ClassVar[int]
     RESOURCES_FIELD_NUMBER: _ClassVar[int]
     EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     HEALTH_CHECK_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_FIELD_NUMBER: _ClassVar[int]
@@ -376,6 +385,7 @@ class TaskInfo(_message.Message):
     slave_id: SlaveID
     resources: _containers.RepeatedCompositeFieldContainer[Resource]
     executor: ExecutorInfo
+    data: bytes
     command: CommandInfo
     health_check: HealthCheck
     container: ContainerInfo
@@ -384,7 +394,7 @@ class TaskInfo(_message.Message):
     kill_policy: KillPolicy
     check: CheckInfo
     max_completion_time: DurationInfo
-    def __init__(self, name: _Optional[str] = ..., task_id: _Optional[_Union[TaskID, _Mapping]] = ..., slave_id: _Optional[_Union[SlaveID, _Mapping]] = ..., resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ..., executor: _Optional[_Union[ExecutorInfo, _Mapping]] = ..., command: _Optional[_Union[CommandInfo, _Mapping]] = ..., health_check: _Optional[_Union[HealthCheck, _Mapping]] = ..., container: _Optional[_Union[ContainerInfo, _Mapping]] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ..., discovery: _Optional[_Union[DiscoveryInfo, _Mapping]] = ..., kill_policy: _Optional[_Union[KillPolicy, _Mapping]] = ..., check: _Optional[_Union[CheckInfo, _Mapping]] = ..., max_completion_time: _Optional[_Union[DurationInfo, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., task_id: _Optional[_Union[TaskID, _Mapping]] = ..., slave_id: _Optional[_Union[SlaveID, _Mapping]] = ..., resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ..., executor: _Optional[_Union[ExecutorInfo, _Mapping]] = ..., data: _Optional[bytes] = ..., command: _Optional[_Union[CommandInfo, _Mapping]] = ..., health_check: _Optional[_Union[HealthCheck, _Mapping]] = ..., container: _Optional[_Union[ContainerInfo, _Mapping]] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ..., discovery: _Optional[_Union[DiscoveryInfo, _Mapping]] = ..., kill_policy: _Optional[_Union[KillPolicy, _Mapping]] = ..., check: _Optional[_Union[CheckInfo, _Mapping]] = ..., max_completion_time: _Optional[_Union[DurationInfo, _Mapping]] = ...) -> None: ...
 
 class TaskGroupInfo(_message.Message):
     __slots__ = ("tasks",)
@@ -435,13 +445,21 @@ class TaskStatus(_message.Message):
         __slots__ = ()
         REASON_COMMAND_EXECUTOR_FAILED: _ClassVar[TaskStatus.Reason]
         REASON_EXECUTOR_TERMINATED: _ClassVar[TaskStatus.Reason]
+        REASON_INVALID_OFFERS: _ClassVar[TaskStatus.Reason]
         REASON_RECONCILIATION: _ClassVar[TaskStatus.Reason]
+        REASON_SLAVE_DISCONNECTED: _ClassVar[TaskStatus.Reason]
+        REASON_SLAVE_REMOVED: _ClassVar[TaskStatus.Reason]
         REASON_SLAVE_RESTARTED: _ClassVar[TaskStatus.Reason]
+        REASON_TASK_INVALID: _ClassVar[TaskStatus.Reason]
         REASON_CONTAINER_LAUNCH_FAILED: _ClassVar[TaskStatus.Reason]
     REASON_COMMAND_EXECUTOR_FAILED: TaskStatus.Reason
     REASON_EXECUTOR_TERMINATED: TaskStatus.Reason
+    REASON_INVALID_OFFERS: TaskStatus.Reason
     REASON_RECONCILIATION: TaskStatus.Reason
+    REASON_SLAVE_DISCONNECTED: TaskStatus.Reason
+    REASON_SLAVE_REMOVED: TaskStatus.Reason
     REASON_SLAVE_RESTARTED: TaskStatus.Reason
+    REASON_TASK_INVALID: TaskStatus.Reason
     REASON_CONTAINER_LAUNCH_FAILED: TaskStatus.Reason
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
