@@ -27,6 +27,7 @@ import difflib
 import json
 import math
 import os
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -164,6 +165,7 @@ class _Flag:
 
 _KEY = "flag"
 _HIDDEN = "(hidden)"
+_PASSWORD = re.compile(r"(?<=zk://)([^/@:]*):[^/@]*@")
 
 
 def _flags_of(cls: "type[DataclassInstance]") -> list[_Flag]:
@@ -293,10 +295,12 @@ def _read(file: str) -> str:
 
 
 def as_strings(instance: "DataclassInstance") -> dict[str, str]:
-    """The flags that are set, by name, in the spelling that `load` reads (Mesos' `/flags`)."""
+    """The flags that are set, by name, in the spelling that `load` reads (Mesos' `/flags`), but for passwords."""
     values = ((flag, getattr(instance, flag.name)) for flag in _flags_of(type(instance)))
     return {
-        flag.name: _HIDDEN if flag.declaration.secret else _string(value) for flag, value in values if value is not None
+        flag.name: _HIDDEN if flag.declaration.secret else _PASSWORD.sub(r"\1:(hidden)@", _string(value))
+        for flag, value in values
+        if value is not None
     }
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from portslice.agent.flags import AgentFlags
 from portslice.errors import FlagError
 from portslice.flags import (
     as_strings,
@@ -298,6 +299,13 @@ def test_a_secret_is_read_and_never_shown(tmp_path: Path) -> None:
     with pytest.raises(FlagError) as caught:
         load(Secretive, ["--key=swordfish"], {})
     assert "swordfish" not in str(caught.value)
+
+
+def test_a_password_for_zookeeper_is_not_shown() -> None:
+    flags, _ = load(AgentFlags, ["--master=zk://mesos:sword:fish@a:2181,b:2181/mesos"], {})
+    assert flags.master == "zk://mesos:sword:fish@a:2181,b:2181/mesos"
+    assert as_strings(flags)["master"] == "zk://mesos:(hidden)@a:2181,b:2181/mesos"
+    assert "fish" not in startup_line(flags)
 
 
 def test_a_secret_that_others_can_read_warns(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Messages as a genuine agent and master of Mesos 1.11.0 sent them to each other, byte for byte."""
 
+import base64
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,10 @@ import pytest
 
 from portslice.containers.container import Container
 from portslice.containers.process import ProcessHandle
-from portslice.engines.mesos import commands, resources, status
+from portslice.engines.mesos import commands, records, resources, status, v1
 from portslice.engines.mesos.schema import mesos_pb2 as mesos
 from portslice.engines.mesos.schema import messages_pb2 as messages
+from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from portslice.errors import ContainerError
 from portslice.ports import PortSet
 from portslice.resources import Resources, parse_attributes
@@ -75,6 +77,69 @@ def test_attributes() -> None:
     assert (scalar.name, scalar.type, scalar.scalar.value) == ("u", mesos.Value.SCALAR, 1.5)
     assert [(each.begin, each.end) for each in ranges.ranges.range] == [(1, 2), (4, 4)]
     assert (text.type, text.text.value) == (mesos.Value.TEXT, "a")
+
+
+def test_v1_json() -> None:
+    """A framework and a task as a genuine agent showed them after these messages (GET_FRAMEWORKS, GET_TASKS)."""
+    run = messages.RunTaskMessage.FromString(RUN_TASK)
+    update = messages.StatusUpdateMessage.FromString(STATUS_UPDATE).update
+    kinds = ("RESERVATION_REFINEMENT", "TASK_KILLING_STATE", "REVOCABLE_RESOURCES", "PARTITION_AWARE")
+    framework_id = "51b21afa-b9af-42e3-a142-8c50f96347dd-0000"
+    assert v1.to_json(run.framework) == {
+        "user": "root",
+        "name": "mesos-execute instance",
+        "id": {"value": framework_id},
+        "failover_timeout": 0.0,
+        "checkpoint": False,
+        "role": "*",
+        "capabilities": [{"type": kind} for kind in kinds],
+    }
+    record = TaskRecord(framework=run.framework, task=run.task, updates=[update])
+    agent_id = {"value": "51b21afa-b9af-42e3-a142-8c50f96347dd-S0"}
+    allocated = {"allocation_info": {"role": "*"}}
+    address = {"protocol": "IPv4", "ip_address": "127.0.0.1"}
+    assert v1.to_json(records.task(record)) == {
+        "name": "task-cg",
+        "task_id": {"value": "task-cg"},
+        "framework_id": {"value": framework_id},
+        "agent_id": agent_id,
+        "state": "TASK_STARTING",
+        "resources": [
+            {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.5}, **allocated},
+            {"name": "mem", "type": "SCALAR", "scalar": {"value": 64.0}, **allocated},
+            {"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 31005, "end": 31006}]}, **allocated},
+        ],
+        "statuses": [
+            {
+                "task_id": {"value": "task-cg"},
+                "state": "TASK_STARTING",
+                "source": "SOURCE_EXECUTOR",
+                "agent_id": agent_id,
+                "executor_id": {"value": "task-cg"},
+                "timestamp": update.status.timestamp,
+                "uuid": base64.b64encode(update.uuid).decode(),
+                "container_status": {
+                    "container_id": {"value": "c00a850a-1037-450d-8cba-61116080c2b4"},
+                    "network_infos": [{"ip_addresses": [address]}],
+                    "executor_pid": 10894,
+                },
+            }
+        ],
+        "status_update_state": "TASK_STARTING",
+        "status_update_uuid": base64.b64encode(update.uuid).decode(),
+    }
+    agents = mesos.TaskStatus(
+        task_id={"value": "x"},
+        state=mesos.TASK_LOST,
+        source=mesos.TaskStatus.SOURCE_SLAVE,
+        reason=mesos.TaskStatus.REASON_SLAVE_RESTARTED,
+    )
+    assert v1.to_json(agents) == {
+        "task_id": {"value": "x"},
+        "state": "TASK_LOST",
+        "source": "SOURCE_AGENT",
+        "reason": "REASON_AGENT_RESTARTED",
+    }
 
 
 def test_status_update() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from portslice.engines.mesos import updates
-from portslice.engines.mesos.detector import Detector
+from portslice.engines.mesos.detector import Master, detector
 from portslice.engines.mesos.meta import Meta, checked_id
 from portslice.engines.mesos.schema.mesos_pb2 import TASK_FINISHED, TASK_RUNNING, TASK_STARTING, SlaveID, SlaveInfo
 from portslice.engines.mesos.schema.messages_pb2 import StatusUpdate
@@ -14,6 +14,7 @@ from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from portslice.engines.mesos.status import update
 from portslice.engines.mesos.updates import Stream
 from portslice.engines.mesos.wire import Pid
+from portslice.engines.mesos.zookeeper import Ensemble, master_of
 from portslice.errors import ParseError
 
 
@@ -43,15 +44,42 @@ def test_process_ids() -> None:
 
 @pytest.mark.parametrize("text", ["127.0.0.1:5050", "master@127.0.0.1:5050", "localhost:5050\n"])
 def test_a_master_that_is_named(text: str) -> None:
-    assert asyncio.run(Detector(text).detect()) == ("master", "127.0.0.1", 5050)
+    assert asyncio.run(detector(text, 10).detect()).pid == Pid("master", "127.0.0.1", 5050)
 
 
 @pytest.mark.parametrize("text", ["", "host", "host:", "host:0", "host:65536", "http://host:5050", "a b:5050"])
 def test_no_master(text: str) -> None:
     with pytest.raises(ParseError, match=r"^Failed to create a master detector: Failed to parse "):
-        Detector(text)
-    with pytest.raises(ParseError, match="zk:// is not supported yet"):
-        Detector("zk://host:2181/mesos")
+        detector(text, 10)
+
+
+def test_ensembles() -> None:
+    assert Ensemble.parse("zk://a:2181,10.0.0.1:2182/mesos/") == Ensemble("a:2181,10.0.0.1:2182", "/mesos", None)
+    assert Ensemble.parse("zk://u:p:w@a/x/y") == Ensemble("a", "/x/y", "u:p:w")
+    for text, why in {
+        "zk://": "Failed to parse --master",
+        "zk://a:2181": r"Expecting a \(chroot\) path",
+        "zk://a:2181/": r"Expecting a \(chroot\) path",
+        "zk://a:21811111/x": "Failed to parse --master",
+        "zk://a,,b/x": "Failed to parse --master",
+        "zk://secret@a/x": "Expecting 'username:password'",
+        "zk://u:secret@a b/x": "Failed to parse --master",
+    }.items():
+        with pytest.raises(ParseError, match=f"^Failed to create a master detector: {why}") as raised:
+            detector(text, 10)
+        assert "secret" not in str(raised.value)
+
+
+def test_what_masters_leave_in_zookeeper() -> None:
+    """As a genuine one of 1.11.0 does."""
+    info = (
+        b'{"address":{"hostname":"h","ip":"10.0.0.1","port":5050},"capabilities":[{"type":"AGENT_UPDATE"}],"hostname":'
+        b'"h","id":"5bc27b5d","ip":16777226,"pid":"master@10.0.0.1:5050","port":5050,"version":"1.11.0"}'
+    )
+    assert master_of(info) == Master(Pid("master", "10.0.0.1", 5050), "h")
+    for data in (b"", b"[]", b"null", b"\xff", b"{}", b'{"pid":7}', b'{"pid":"master@host:5050"}'):
+        with pytest.raises(ParseError, match="is no MasterInfo"):
+            master_of(data)
 
 
 # Status updates

@@ -27,8 +27,14 @@ class AgentFlags:
     master: str | None = flag(
         None,
         parse=text,
-        help="The master of the Mesos cluster to join, `host:port`, or `file:///path` of a file that says so. It alone "
-        "is obeyed, by its address. Unset: the agent stands alone. The socket launches containers either way.",
+        help="The master of the Mesos cluster to join, `host:port`, or `zk://host1:port1,host2:port2,.../path` (also "
+        "`zk://username:password@...`) where ZooKeeper knows it, or `file:///path` of a file that says so. It alone is "
+        "obeyed, by its address. Unset: the agent stands alone. The socket launches containers either way.",
+    )
+    zk_session_timeout: Duration = flag(
+        Duration.parse("10secs"),
+        parse=duration,
+        help="ZooKeeper session timeout: after so long without a connection to it, it is not known which master leads.",
     )
     registration_backoff_factor: Duration = flag(
         Duration.parse("1secs"),

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from portslice.agent import firewall, identity, mounts, offer, startup
+from portslice.agent.cluster import Alone, Cluster
 from portslice.agent.flags import NOT_YET, AgentFlags
 from portslice.agent.policy import policy
 from portslice.agent.verbosity import Verbosity
@@ -45,7 +46,10 @@ class Agent:
         self.started = time.time()
         self.port = flags.port
         self.hostname = flags.hostname or socket.gethostname()
-        self.ended: Counter[str] = Counter()  # containers by task state, since the agent's start
+        self.cluster: Cluster = Alone()
+        self.ended: Counter[str] = Counter()  # tasks by their last state, since the agent's start
+        self.terminated = 0  # containers, likewise
+        self.status_updates = 0  # of tasks to frameworks, likewise, but for what the agent itself found
         self.ending: set[str] = set()  # containers that are being killed
         self._ends: dict[str, asyncio.Future[Container]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -68,7 +72,7 @@ class Agent:
         make_isolators = startup.isolators(self.flags)
         self.offer = offer.of(self.flags)
         self._make_directories()
-        self.id = identity.of(self.flags.work_dir)
+        self._own_id = identity.of(self.flags.work_dir)
         isolators = make_isolators()
         self.port_mapping = startup.find_port_mapping(isolators)
         directories = Directories(self.flags.work_dir, self.flags.runtime_dir, (self.flags.socket_path,))
@@ -107,6 +111,11 @@ class Agent:
             ) from None
         except OSError as error:
             raise PortsliceError(f"'{self.flags.runtime_dir}' cannot be written: {error.strerror}") from error
+
+    @property
+    def id(self) -> str:
+        """The agent's id: the master's name for it, or, before it ever had one, its own."""
+        return self.cluster.agent_id or self._own_id
 
     # Main loop
 
@@ -202,7 +211,9 @@ class Agent:
                 os.close(descriptor)
         ended = await asyncio.to_thread(self.containerizer.reap, container.id)
         log.info("Container %s (%s) exited with status %s", ended.id, ended.name, ended.exit_status)
-        self.ended[ended.task_state] += 1
+        self.terminated += 1
+        if not ended.framework_id:  # otherwise the engine says how its task ended
+            self.ended[ended.task_state] += 1
         self.ending.discard(ended.id)
         self._ends.pop(container.id).set_result(ended)
 

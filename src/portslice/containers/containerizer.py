@@ -79,15 +79,20 @@ class Containerizer:
         """Those that run."""
         return [container for container in self.all() if container.state is State.RUNNING]
 
-    def find(self, name: str) -> Container:
+    def find(self, name: str, framework_id: str | None = None) -> Container:
         """By id, or by name: the living one of this name, else the last.
 
+        :param framework_id: whose it is; None: anybody's.
         :raises NotFoundError: there is none.
         """
         with self._lock:
-            if name in self._containers:
+            if framework_id is None and name in self._containers:
                 return self._containers[name]
-            named = [container for container in self._containers.values() if container.name == name]
+            named = [
+                container
+                for container in self._containers.values()
+                if container.name == name and framework_id in (None, container.framework_id)
+            ]
             for container in reversed(named):
                 if container.state is not State.EXITED:
                     return container

@@ -33,6 +33,7 @@ from portslice.agent.flags import LOG_NAME
 from portslice.agent.policy import READONLY
 from portslice.agent.service import Agent
 from portslice.containers import sandbox
+from portslice.containers.container import Container
 from portslice.containers.sandbox import Tree
 from portslice.errors import AccessError, NotFoundError, ParseError
 from portslice.http.access import Access
@@ -76,7 +77,7 @@ class Files:
         found = {}
         for container in self._agent.containerizer.all():
             path = str(container.sandbox)
-            found[path] = found[_latest(container.name)] = path
+            found[path] = found[_latest(container)] = path
         if self._agent.flags.log_dir is not None:
             found["/slave/log"] = str(self._agent.flags.log_dir / LOG_NAME)
         return found
@@ -133,8 +134,10 @@ class Files:
             if parts[: len(own)] == own:
                 return sandbox.of(container), "/".join(parts[len(own) :])
         match parts:
-            case ["framework", _, "executor", name, "latest", *rest] | ["framework", "executor", name, "latest", *rest]:
-                return sandbox.of(containers.find(name)), "/".join(rest)
+            case ["framework", "executor", name, "latest", *rest]:
+                return sandbox.of(containers.find(name, "")), "/".join(rest)
+            case ["framework", framework_id, "executor", name, "latest", *rest]:
+                return sandbox.of(containers.find(name, framework_id)), "/".join(rest)
         raise NotFoundError(f"Nothing is shown at '{path}'")
 
 
@@ -228,8 +231,8 @@ def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part]
 
 
-def _latest(name: str) -> str:
-    return f"/framework//executor/{name}/latest"
+def _latest(container: Container) -> str:
+    return f"/framework/{container.framework_id}/executor/{container.name}/latest"
 
 
 def _attachment(name: str) -> str:

@@ -7,6 +7,7 @@ and dashboards; one that is missing does.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from portslice.agent.service import Agent
 from portslice.containers.container import Container, State
 from portslice.errors import ParseError
 from portslice.http import machine
+from portslice.http.executors import task_state
 from portslice.http.monitor import json_response
 from portslice.units import Duration
 
@@ -28,9 +30,8 @@ _NEVER = (
     *(f"resource_provider_manager/{what}" for what in ("events/disconnect", "events/subscribe", "subscribed")),
     "slave/executor_directory_max_allowed_age_secs",  # sandboxes are kept by number, not by age
     "slave/executors_preempted",
-    *(f"slave/{kind}_{what}" for kind in ("invalid", "valid") for what in ("framework_messages", "status_updates")),
-    "slave/registered",  # with a master
-    *(f"slave/tasks_{state}" for state in ("gone", "killing", "starting")),
+    *(f"slave/{what}" for what in ("invalid_framework_messages", "invalid_status_updates", "valid_framework_messages")),
+    "slave/tasks_gone",
     *(f"slave/{name}_revocable_{what}" for name in ("cpus", "gpus", "mem", "disk") for what in ("total", "used")),
     *(f"slave/{name}_revocable_percent" for name in ("cpus", "gpus", "mem", "disk")),
 )
@@ -93,15 +94,18 @@ class Metrics:
         yield "slave/container_launch_errors", agent.containerizer.launch_errors
         yield "slave/executors_registering", len(alive) - running
         yield "slave/executors_running", running - len(agent.ending)
-        yield "slave/executors_terminated", agent.ended.total()
+        yield "slave/executors_terminated", agent.terminated
         yield "slave/executors_terminating", len(agent.ending)
-        yield "slave/frameworks_active", 1 if alive else 0
+        yield "slave/frameworks_active", len({container.framework_id for container in alive})
         yield "slave/recovery_errors", agent.recovery_errors
         yield "slave/recovery_time_secs", agent.recovery_secs
-        yield "slave/tasks_running", running
-        yield "slave/tasks_staging", len(alive) - running
+        yield "slave/registered", agent.cluster.registered
+        states = Counter(task_state(agent, container) for container in alive)
+        for state in ("killing", "running", "staging", "starting"):
+            yield f"slave/tasks_{state}", states[f"TASK_{state.upper()}"]
         for state in ("failed", "finished", "killed", "lost"):
             yield f"slave/tasks_{state}", agent.ended[f"TASK_{state.upper()}"]
+        yield "slave/valid_status_updates", agent.status_updates
         yield "slave/uptime_secs", time.time() - agent.started
 
     def _resources(self) -> Iterator[tuple[str, float]]:

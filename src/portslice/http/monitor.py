@@ -129,7 +129,7 @@ class Monitor:
 
 
 def _filter(query: Mapping[str, str]) -> Callable[[Container], bool]:
-    """Which containers the query of /containers names; all without one. Containers here are of no framework."""
+    """Which containers the query of /containers names; all without one."""
     given = {name: query[name] for name in ("container_id", "executor_id", "framework_id") if name in query}
     if given.keys() not in ({}.keys(), {"container_id"}, {"framework_id"}, {"executor_id", "framework_id"}):
         raise web.HTTPBadRequest(
@@ -138,7 +138,8 @@ def _filter(query: Mapping[str, str]) -> Callable[[Container], bool]:
         )
 
     def chosen(container: Container) -> bool:
-        own = {"container_id": container.id, "executor_id": container.name, "framework_id": FRAMEWORK_ID}
+        framework_id = container.framework_id
+        own = {"container_id": container.id, "executor_id": container.name, "framework_id": framework_id}
         return given.items() <= own.items()
 
     return chosen

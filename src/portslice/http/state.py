@@ -1,14 +1,8 @@
-"""/state: the agent and its containers, in the order and the shapes of Mesos.
-
-A container is the executor of one command task here, both of the container's name: a client that joins executors with
-/monitor/statistics by framework and executor finds every one. No framework has launched it; since Mesos knows no
-executor without one, all are of a framework whose id is empty. What has ended is among its completed executors as long
-as the agent remembers it.
-"""
+"""/state: the agent, and its containers as executors of frameworks, in the order and the shapes of Mesos."""
 
 import asyncio
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
@@ -18,15 +12,13 @@ from aiohttp import web
 from portslice.agent.service import Agent
 from portslice.containers.container import Container, State
 from portslice.flags import as_strings
-from portslice.http.monitor import FRAMEWORK_ID, VERSION, long_json_response
+from portslice.http.executors import MB, ROLE, Executor, Framework, frameworks, resource
+from portslice.http.monitor import VERSION, long_json_response
 from portslice.http.routing import DELEGATE
-from portslice.ports import PortSet
+from portslice.ports import PortRange, PortSet
 from portslice.resources import Resource, Resources, format_value
 
-FRAMEWORK_NAME = "portslice"
-_MB = 1 << 20
 _SCALARS = ("disk", "mem", "gpus", "cpus")  # always there, and in this order
-_ROLE = "*"
 
 
 class AgentState:
@@ -47,10 +39,11 @@ class AgentState:
     def value(self) -> dict[str, Any]:
         """What /state shows, as JSON."""
         agent, offered = self._agent, self._agent.offer.resources
-        containers = [each for each in agent.containerizer.all() if not each.standalone]
-        free = [resource for resource in offered if resource.role == _ROLE]
-        roles = dict.fromkeys(resource.role for resource in offered if resource.role != _ROLE)
-        reserved = {role: [resource for resource in offered if resource.role == role] for role in roles}
+        shown = self.frameworks()
+        free = [each for each in offered if each.role == ROLE]
+        roles = dict.fromkeys(each.role for each in offered if each.role != ROLE)
+        reserved = {role: [each for each in offered if each.role == role] for role in roles}
+        containers = [executor.container for framework in shown for executor in framework.executors]
         allocated = (each for each in containers if each.state is not State.EXITED)
         return {
             **{name: VERSION[name] for name in _VERSION},
@@ -58,7 +51,7 @@ class AgentState:
             "id": agent.id,
             "pid": f"{DELEGATE}@{self._address()}:{agent.port}",
             "hostname": agent.hostname,
-            "capabilities": [],
+            "capabilities": list(agent.cluster.capabilities),
             "resources": _summed(offered),
             "reserved_resources": {role: _summed(resources) for role, resources in reserved.items()},
             "unreserved_resources": _summed(free),
@@ -71,53 +64,16 @@ class AgentState:
                 name: format_value(value) if isinstance(value, tuple) else value
                 for name, value in agent.offer.attributes.items()
             },
+            **({"master_hostname": master} if (master := agent.cluster.master_hostname) else {}),
             **({"log_dir": str(agent.flags.log_dir)} if agent.flags.log_dir else {}),
             "flags": as_strings(agent.flags),
-            "frameworks": [self._framework(containers)] if containers else [],
-            "completed_frameworks": [],
+            "frameworks": [_framework(each) for each in shown if not each.completed],
+            "completed_frameworks": [_framework(each) for each in shown if each.completed],
         }
 
-    def _framework(self, containers: list[Container]) -> dict[str, Any]:
-        network_infos = self._network_infos()
-        executors = [(each.state is State.EXITED, self._executor(each, network_infos)) for each in containers]
-        return {
-            "id": FRAMEWORK_ID,
-            "name": FRAMEWORK_NAME,
-            "user": "root",
-            "failover_timeout": 0.0,
-            "checkpoint": True,
-            "hostname": self._agent.hostname,
-            "role": _ROLE,
-            "executors": [executor for ended, executor in executors if not ended],
-            "completed_executors": [executor for ended, executor in executors if ended],
-        }
-
-    def _executor(self, container: Container, network_infos: list[Any]) -> dict[str, Any]:
-        resources = _used([container])
-        task = {
-            "id": container.name,
-            "name": container.name,
-            "framework_id": FRAMEWORK_ID,
-            "executor_id": "",  # of a command task
-            "slave_id": self._agent.id,
-            "state": container.task_state,
-            "resources": resources,
-            "role": _ROLE,
-            "statuses": list(_statuses(container, network_infos)),
-        }
-        staging, ended = container.state is State.PREPARING, container.state is State.EXITED
-        return {
-            "id": container.name,
-            "name": container.executor_name,
-            "source": container.name,
-            "container": container.id,
-            "directory": str(container.sandbox),
-            "resources": resources,
-            "role": _ROLE,
-            "tasks": [] if staging or ended else [task],
-            "queued_tasks": [task] if staging else [],
-            "completed_tasks": [task] if ended else [],
-        }
+    def frameworks(self) -> list[Framework]:
+        """What has containers here."""
+        return frameworks(self._agent, self._network_infos())
 
     def _network_infos(self) -> list[dict[str, Any]]:
         """Of every container: they have the host's addresses."""
@@ -140,37 +96,96 @@ class AgentState:
 _VERSION = ("version", "git_sha", "git_tag", "build_date", "build_time", "build_user")
 
 
-def _statuses(container: Container, network_infos: list[Any]) -> Iterator[dict[str, Any]]:
-    status = {"container_id": {"value": container.id}, "network_infos": network_infos}
-    if container.state is not State.PREPARING:
-        yield {"state": "TASK_RUNNING", "timestamp": container.created, "container_status": status}
-    if container.state is State.EXITED:
-        yield {"state": container.task_state, "timestamp": container.finished, "container_status": status}
+def _framework(framework: Framework) -> dict[str, Any]:
+    info = framework.info
+    of_many = any(each.get("type") == "MULTI_ROLE" for each in info.get("capabilities", ()))
+    return {
+        "id": info["id"]["value"],
+        "name": info["name"],
+        "user": info["user"],
+        "failover_timeout": info["failover_timeout"],
+        "checkpoint": info["checkpoint"],
+        "hostname": info.get("hostname", ""),
+        **({"principal": info["principal"]} if "principal" in info else {}),
+        **({"roles": info.get("roles", [])} if of_many else {"role": info.get("role", ROLE)}),
+        "executors": [_executor(each) for each in framework.executors if not each.ended],
+        "completed_executors": [_executor(each) for each in framework.executors if each.ended],
+    }
+
+
+def _executor(executor: Executor) -> dict[str, Any]:
+    container, task = executor.container, _task(executor)
+    staging = container.state is State.PREPARING
+    return {
+        "id": container.name,
+        "name": container.executor_name,
+        "source": container.name,
+        "container": container.id,
+        "directory": str(container.sandbox),
+        "resources": _used([container]),
+        "role": executor.role,
+        "tasks": [] if staging or executor.ended else [task],
+        "queued_tasks": [task] if staging else [],
+        "completed_tasks": [task] if executor.ended else [],
+    }
+
+
+def _task(executor: Executor) -> dict[str, Any]:
+    task = executor.task
+    return {
+        "id": task["task_id"]["value"],
+        "name": task["name"],
+        "framework_id": task["framework_id"]["value"],
+        "executor_id": "",  # of a command task
+        "slave_id": task["agent_id"]["value"],
+        "state": task["state"],
+        "resources": _of_task(task.get("resources", [])),
+        "role": executor.role,
+        "statuses": [_status(each) for each in task.get("statuses", ())],
+        **({"labels": task["labels"]["labels"]} if "labels" in task else {}),
+        **({"discovery": task["discovery"]} if "discovery" in task else {}),
+    }
+
+
+def _status(status: dict[str, Any]) -> dict[str, Any]:
+    where = status.get("container_status", {})
+    return {
+        "state": status["state"],
+        "timestamp": status["timestamp"],
+        "container_status": {name: where[name] for name in ("container_id", "network_infos") if name in where},
+    }
+
+
+def _of_task(resources: list[dict[str, Any]]) -> dict[str, float | str]:
+    """Resources of the v1 API by name, over their roles."""
+    shown: dict[str, float | str] = dict.fromkeys(_SCALARS, 0.0)
+    ports: dict[str, list[PortRange]] = {}
+    for each in resources:
+        name = each["name"]
+        if "scalar" in each:
+            shown[name] = round(float(shown.get(name, 0.0)) + each["scalar"]["value"], 3)
+        elif "ranges" in each:
+            ranges = each["ranges"].get("range", ())
+            ports.setdefault(name, []).extend(PortRange(one["begin"], one["end"]) for one in ranges)
+    return {**shown, **{name: str(PortSet(ranges)) for name, ranges in ports.items() if ranges}}
 
 
 def _summed(resources: Iterable[Resource]) -> dict[str, float | str]:
     """Resources by name, over their roles: scalars as numbers, ranges and sets as Mesos' text."""
     collected = Resources(tuple(resources))
     shown: dict[str, float | str] = {name: collected.scalar(name) or 0.0 for name in _SCALARS}
-    for resource in collected:
-        if isinstance(resource.value, float):
-            shown[resource.name] = collected.scalar(resource.name) or 0.0
+    for each in collected:
+        if isinstance(each.value, float):
+            shown[each.name] = collected.scalar(each.name) or 0.0
         else:
-            ranges = collected.ranges(resource.name)
-            shown[resource.name] = format_value(resource.value if ranges is None else ranges)
+            ranges = collected.ranges(each.name)
+            shown[each.name] = format_value(each.value if ranges is None else ranges)
     return shown
 
 
-def _full(resource: Resource) -> dict[str, Any]:
+def _full(each: Resource) -> dict[str, Any]:
     """As Mesos' message `Resource`."""
-    value = resource.value
-    if isinstance(value, float):
-        shown: dict[str, Any] = {"type": "SCALAR", "scalar": {"value": value}}
-    elif isinstance(value, tuple):
-        shown = {"type": "RANGES", "ranges": {"range": [{"begin": begin, "end": end} for begin, end in value]}}
-    else:
-        shown = {"type": "SET", "set": {"item": sorted(value)}}
-    return {"name": resource.name, **shown, "role": resource.role}
+    return {**resource(each), "role": each.role}
 
 
 def _used(containers: Iterable[Container]) -> dict[str, float | str]:
@@ -178,8 +193,8 @@ def _used(containers: Iterable[Container]) -> dict[str, float | str]:
     listed = list(containers)
     ports = PortSet(ranges for each in listed if each.network for ranges in each.network.ports.ranges)
     shown: dict[str, float | str] = {
-        "disk": sum(each.disk or 0 for each in listed) / _MB,
-        "mem": sum(each.mem or 0 for each in listed) / _MB,
+        "disk": sum(each.disk or 0 for each in listed) / MB,
+        "mem": sum(each.mem or 0 for each in listed) / MB,
         "gpus": 0.0,
         "cpus": round(float(sum(each.cpus or 0 for each in listed)), 3),
     }

@@ -23,13 +23,14 @@ from google.protobuf.message import Message
 from portslice.agent import offer
 from portslice.agent.service import Agent
 from portslice.engines.mesos import resources
-from portslice.engines.mesos.detector import Detector
+from portslice.engines.mesos.detector import detector
 from portslice.engines.mesos.meta import Meta, checked_id
 from portslice.engines.mesos.registration import Registration
 from portslice.engines.mesos.schema import messages_pb2 as messages
 from portslice.engines.mesos.schema.mesos_pb2 import UUID, SlaveID, SlaveInfo, TaskID
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from portslice.engines.mesos.tasks import Tasks
+from portslice.engines.mesos.view import View
 from portslice.engines.mesos.wire import Inbox, Pid
 from portslice.errors import ParseError, PortsliceError
 from portslice.http.monitor import MESOS_VERSION
@@ -55,7 +56,7 @@ class MesosEngine:
         if not flags.port:
             raise PortsliceError("--master needs a fixed --port: the master sends to it")
         self._agent = agent
-        self._detector = Detector(flags.master or "")
+        self._detector = detector(flags.master or "", flags.zk_session_timeout.seconds)
         self._offer = offer.of(flags)
         self._meta = Meta(flags.work_dir)
         self._resource_version = UUID(value=uuid.uuid4().bytes)
@@ -76,6 +77,7 @@ class MesosEngine:
             ip=lambda: self._registration.ip,
             environment=self._environment,
         )
+        agent.cluster = View(self._meta, self._registration, self._tasks, CAPABILITIES)
         self._stop: Callable[[], None] = lambda: None
         self._ending: asyncio.Task[None] | None = None
         self._listen()
@@ -99,6 +101,7 @@ class MesosEngine:
             loop.remove_signal_handler(signal.SIGUSR1)
             registering.cancel()
             self._tasks.close()
+            await self._detector.close()
 
     # What the master sends
 

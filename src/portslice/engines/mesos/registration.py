@@ -4,7 +4,7 @@
       ▲                            ▲                                      │
       │                            └── "connected: false": the master ────┤
       │                                missed something                   │
-      └──────────── the connection broke, or no ping came for 75 s ◀──────┘
+      └── the connection broke, no ping came for 75 s, or another leads ◀─┘
 
 The first time the agent asks for an id; from then on, also after a restart, it registers again with it and tells of its
 tasks. A wait before a try is random, up to a bound that doubles with each one, so that a master that was away is not
@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from google.protobuf.message import Message
 
-from portslice.engines.mesos.detector import Detector
+from portslice.engines.mesos.detector import Detector, Master
 from portslice.engines.mesos.schema.messages_pb2 import (
     MasterSlaveConnection,
     PingSlaveMessage,
@@ -63,6 +63,7 @@ class Registration:
         self._backoff_secs = backoff_secs
         self._announcement = announcement
         self._link: Link | None = None
+        self._hostname: str | None = None
         self._registered = asyncio.Event()
         self._pings: asyncio.Queue[bool] = asyncio.Queue(maxsize=1)
         self._ping_timeout_secs = PING_TIMEOUT_SECS
@@ -71,6 +72,11 @@ class Registration:
     @property
     def registered(self) -> bool:
         return self._registered.is_set()
+
+    @property
+    def master_hostname(self) -> str | None:
+        """Of the master to which there is a connection."""
+        return self._hostname
 
     @property
     def ip(self) -> str | None:
@@ -100,28 +106,44 @@ class Registration:
     async def run(self) -> None:
         """Be registered, for ever."""
         tries = 0
+        master: Master | None = None
         while True:
-            await asyncio.sleep(self._wait_secs(tries))
+            if await self._pause(tries, master):
+                tries = 0
             tries += 1
             try:
                 master = await self._detector.detect()
-                link = await Link.open(master.address, _CONNECT_SECS)
+                link = await Link.open(master.pid.address, _CONNECT_SECS)
             except (OSError, PortsliceError) as error:
                 log.warning("No master: %s", str(error) or "it does not answer")
                 continue
-            log.info("New master detected at %s", master)
+            log.info("New master detected at %s", master.pid)
+            self._hostname = master.hostname
             self._link = self._inbox.link = link
             try:
-                await self._belong()
+                await self._belong(master)
             except _NoMasterError as error:
                 tries = 0 if self.registered else tries
-                log.warning("%s: the master %s is lost, tasks go on", error, master)
+                log.warning("%s: the master %s is lost, tasks go on", error, master.pid)
             finally:
                 self._registered.clear()
+                self._hostname = None
                 self._inbox.link = None
                 link.close()
 
-    async def _belong(self) -> None:
+    async def _pause(self, tries: int, master: Master | None) -> bool:
+        """Wait before a try; whether another master leads meanwhile, which need not wait for what this one did."""
+        wait_secs = self._wait_secs(tries)
+        if master is None:
+            await asyncio.sleep(wait_secs)
+            return False
+        try:
+            await asyncio.wait_for(self._detector.lost(master), wait_secs)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _belong(self, master: Master) -> None:
         """Be registered with this master until there is no more of it.
 
         :raises _NoMasterError: why.
@@ -129,14 +151,17 @@ class Registration:
         assert self._link is not None
         ended = asyncio.create_task(self._link.closed())
         kept = asyncio.create_task(self._keep_registered())
+        lost = asyncio.create_task(self._detector.lost(master))
         try:
-            await asyncio.wait((ended, kept), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((ended, kept, lost), return_when=asyncio.FIRST_COMPLETED)
             if kept.done():
                 kept.result()
+            if lost.done():
+                raise _NoMasterError("It leads no more")
             raise _NoMasterError("The connection has ended")
         finally:
-            ended.cancel()
-            kept.cancel()
+            for task in (ended, kept, lost):
+                task.cancel()
 
     async def _keep_registered(self) -> None:
         while True:

@@ -4,6 +4,8 @@ acknowledged.
     run ──▶ record ──▶ launch ──▶ STARTING, RUNNING ──▶ the container ends ──▶ FINISHED, FAILED or KILLED ──▶ forget
                           └─ fails ──▶ FAILED ────────────────────────────────────────────────────────────────┘
 
+What is over stays on record for the endpoints that tell of it, as long as the agent remembers its container.
+
 A task is known by its framework and its own id, and so is its container: its framework and name. That is all that ties
 them together, so no crash can come between. An agent that starts finds for each record the container, which lives, or
 has ended and says how, or was never launched: then the task is dropped, not run, since the framework may have given it
@@ -20,13 +22,12 @@ from typing import Any
 
 from portslice.agent.service import Agent
 from portslice.containers.container import Container, State
-from portslice.engines.mesos import commands, status
+from portslice.engines.mesos import commands, records, status
 from portslice.engines.mesos.meta import Meta
 from portslice.engines.mesos.schema.mesos_pb2 import (
     TASK_FAILED,
     TASK_KILLING,
     TASK_RUNNING,
-    TASK_STAGING,
     TASK_STARTING,
     FrameworkID,
     FrameworkInfo,
@@ -59,12 +60,8 @@ class _Running:
         self.abandoned = False  # nobody wants to hear of it any more
 
     @property
-    def state(self) -> "TaskState":
-        return self.record.updates[-1].status.state if self.record.updates else TASK_STAGING
-
-    @property
     def ended(self) -> bool:
-        return self.state in status.TERMINAL
+        return records.ended(self.record)
 
 
 class Tasks:
@@ -92,6 +89,7 @@ class Tasks:
         self._ip = ip
         self._environment = environment
         self._tasks: dict[tuple[str, str], _Running] = {}
+        self._completed: dict[tuple[str, str], tuple[TaskRecord, str]] = {}  # with the container's id
         self._at_work: set[asyncio.Task[None]] = set()
 
     # What the master wants
@@ -131,7 +129,7 @@ class Tasks:
         if running is None or update is None:
             log.info("Ignoring an acknowledgement of task %s: its update is not on its way", task_id.value)
         elif update.status.state in status.TERMINAL:
-            self._forget(running)
+            self._complete(running)
             self._exited(running.record)
 
     def update_framework(self, framework_id: FrameworkID, info: FrameworkInfo) -> None:
@@ -162,7 +160,7 @@ class Tasks:
 
     def tasks(self) -> list[Task]:
         """Every task whose end the framework has not acknowledged."""
-        return [_task(running) for running in self._tasks.values() if not running.abandoned]
+        return [records.task(running.record) for running in self._tasks.values() if not running.abandoned]
 
     def frameworks(self) -> list[FrameworkInfo]:
         """Of these tasks."""
@@ -175,6 +173,21 @@ class Tasks:
             if not running.abandoned:
                 running.stream.resend()
 
+    # What is told of them; in any thread
+
+    def of_container(self, container: Container) -> TaskRecord | None:
+        """The record of the task that a container is; None: there is none any more."""
+        key = container.framework_id, container.name
+        running, completed = self._tasks.get(key), self._completed.get(key)
+        record = running.record if running is not None else completed[0] if completed is not None else None
+        return record if record is not None and record.received <= container.created else None
+
+    def known_framework(self, framework_id: str) -> TaskRecord | None:
+        """A record of a task of this framework, which has it as it was last heard of."""
+        living = [running.record for running in list(self._tasks.values())]
+        completed = [record for record, _ in list(self._completed.values())]
+        return next((each for each in (*living, *reversed(completed)) if each.framework.id.value == framework_id), None)
+
     # The agent's own life
 
     def recover(self) -> None:
@@ -183,11 +196,14 @@ class Tasks:
         orphans = {each.id: each for each in known.values() if each.state is State.RUNNING}
         for record in self._meta.load():
             running = self._take(record)
-            if running.ended:
-                continue
             container = known.get((record.framework.id.value, record.task.task_id.value))
             if container is not None and container.created < record.received:
                 container = None  # of an earlier task that had this id
+            if running.ended:
+                running.container = container
+                if running.stream.pending is None:
+                    self._complete(running)
+                continue
             if not record.framework.checkpoint:
                 running.abandoned = True
                 running.record.killed = True
@@ -195,7 +211,7 @@ class Tasks:
                 orphans.pop(container.id, None)
                 self._start(self._follow(running, container))
             elif running.abandoned:
-                self._forget(running)
+                self._complete(running)
             elif record.updates:
                 self._say(
                     running, TASK_FAILED, message="Executor terminated", reason=TaskStatus.REASON_EXECUTOR_TERMINATED
@@ -234,19 +250,31 @@ class Tasks:
             log.warning("Ignoring the task '%s' of framework %s: there is one of this id", key[1], key[0])
             return None
         running = self._take(TaskRecord(framework=framework, task=info, received=time.time()))
+        self._completed.pop(key, None)
         self._meta.write(running.record)
         return running
 
     def _take(self, record: TaskRecord) -> _Running:
         running = _Running(record, Stream(record, self._meta.write, self._send))
-        self._tasks[record.framework.id.value, record.task.task_id.value] = running
+        self._tasks[_key(record)] = running
         return running
 
-    def _forget(self, running: _Running) -> None:
+    def _complete(self, running: _Running) -> None:
+        """It is over, and nobody waits to hear it."""
         running.stream.stop()
         record = running.record
-        self._tasks.pop((record.framework.id.value, record.task.task_id.value), None)
-        self._meta.forget(record)
+        self._tasks.pop(_key(record), None)
+        if running.container is None:
+            self._meta.forget(record)
+            return
+        record.acknowledged = len(record.updates)
+        self._meta.write(record)
+        self._completed[_key(record)] = record, running.container.id
+        remembered = {each.id for each in self._agent.containerizer.all()}
+        for key, (old, container_id) in list(self._completed.items()):
+            if container_id not in remembered:
+                del self._completed[key]
+                self._meta.forget(old)
 
     async def _launch(self, running: _Running) -> None:
         record = running.record
@@ -260,7 +288,7 @@ class Tasks:
         except PortsliceError as error:
             log.error("Failed to launch task %s: %s", record.task.task_id.value, error)
             if running.abandoned:
-                self._forget(running)
+                self._complete(running)
                 return
             self._say(
                 running,
@@ -279,13 +307,13 @@ class Tasks:
         if running.record.killed:
             await self._end(running, container)
         ended = await self._agent.wait(container)
-        if running.abandoned:
-            self._forget(running)
-        elif ended.exit_status is None:
+        if ended.exit_status is None:
             self._say(running, TASK_FAILED, message="Failed to get exit status for Command")
         else:
             state, message = status.end(ended.exit_status, killed=running.record.killed)
             self._say(running, state, message=message)
+        if running.abandoned:
+            self._complete(running)
 
     def _kill(self, running: _Running) -> None:
         if running.ended:
@@ -303,7 +331,7 @@ class Tasks:
         running.stream.stop()
         running.grace_secs = self._agent.flags.executor_shutdown_grace_period.seconds
         if running.ended:
-            self._forget(running)
+            self._complete(running)
         else:
             running.record.killed = True
             self._meta.write(running.record)
@@ -321,12 +349,10 @@ class Tasks:
         message: str = "",
         reason: "TaskStatus.Reason | None" = None,
     ) -> None:
-        """Tell the framework how the task is."""
-        if running.abandoned:
-            return
+        """Tell the framework how the task is; if it wants to hear of it no more, only the record."""
         record = running.record
         where = status.container_status(running.container, self._ip()) if running.container else None
-        running.stream.add(
+        updates = [
             status.update(
                 record.framework.id,
                 record.task.task_id,
@@ -337,7 +363,13 @@ class Tasks:
                 container=where,
             )
             for state in states
-        )
+        ]
+        self._agent.status_updates += len(updates) if reason is None else 0
+        self._agent.ended.update(TaskState.Name(state) for state in states if state in status.TERMINAL)
+        if running.abandoned:
+            record.updates.extend(updates)
+        else:
+            running.stream.add(updates)
 
     def _send_once(
         self,
@@ -368,26 +400,8 @@ class Tasks:
             log.error("Unexpected error: %s", error, exc_info=error)
 
 
-def _task(running: _Running) -> Task:
-    """As the master is told of it."""
-    info, record = running.record.task, running.record
-    task = Task(
-        name=info.name,
-        task_id=info.task_id,
-        framework_id=record.framework.id,
-        slave_id=info.slave_id,
-        state=running.state,
-        resources=info.resources,
-        statuses=[update.status for update in record.updates],
-        user=info.command.user or None,
-    )
-    for field in ("labels", "discovery", "container", "health_check", "kill_policy"):
-        if info.HasField(field):
-            getattr(task, field).CopyFrom(getattr(info, field))
-    if (pending := running.stream.pending or (record.updates[-1] if record.updates else None)) is not None:
-        task.status_update_state = pending.status.state
-        task.status_update_uuid = pending.uuid
-    return task
+def _key(record: TaskRecord) -> tuple[str, str]:
+    return record.framework.id.value, record.task.task_id.value
 
 
 def _grace_secs(policy: KillPolicy) -> float | None:

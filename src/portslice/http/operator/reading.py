@@ -2,17 +2,19 @@
 
 import asyncio
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from portslice.agent.service import Agent
+from portslice.containers.container import State
 from portslice.flags import as_strings
+from portslice.http.executors import Executor, Framework, resource
 from portslice.http.files import FileInfo, Files
 from portslice.http.metrics import Metrics
-from portslice.http.monitor import FRAMEWORK_ID, VERSION
+from portslice.http.monitor import VERSION
 from portslice.http.operator.fields import RESOURCE_STATISTICS, in_order
 from portslice.http.state import AgentState
-from portslice.resources import Attributes, Resource, Resources, Value
+from portslice.resources import Attributes, Resource
 from portslice.statistics import Usage
 
 Answer = dict[str, Any]
@@ -87,10 +89,8 @@ class Reading:
         piece = await asyncio.to_thread(self._files.read, argument["path"], argument["offset"], argument.get("length"))
         return {"size": piece.size, "data": base64.b64encode(piece.data).decode()}
 
-    async def _frameworks(self) -> list[Answer]:
-        """As /state has them."""
-        value = await asyncio.to_thread(self._state.value)
-        return list(value["frameworks"])
+    async def _frameworks(self) -> list[Framework]:
+        return await asyncio.to_thread(self._state.frameworks)
 
 
 def _named(values: dict[str, Any]) -> list[Answer]:
@@ -115,86 +115,48 @@ def _container(usage: Usage) -> Answer:
     }
 
 
-def _infos(frameworks: list[Answer]) -> Answer:
-    names = ("user", "name", "id", "failover_timeout", "checkpoint", "role", "hostname")
-    infos = [{**{name: each[name] for name in names}, "id": _id(each["id"])} for each in frameworks]
-    return {"frameworks": [{"framework_info": info} for info in infos], "completed_frameworks": []}
-
-
-def _executors(frameworks: list[Answer]) -> Answer:
+def _infos(frameworks: list[Framework]) -> Answer:
     return {
-        kind: [{"executor_info": _executor(each)} for framework in frameworks for each in framework[kind]]
-        for kind in ("executors", "completed_executors")
+        "frameworks": [{"framework_info": each.info} for each in frameworks if not each.completed],
+        "completed_frameworks": [{"framework_info": each.info} for each in frameworks if each.completed],
     }
 
 
-def _tasks(frameworks: list[Answer]) -> Answer:
-    executors = [
-        each for framework in frameworks for kind in ("executors", "completed_executors") for each in framework[kind]
-    ]
+def _executors(frameworks: list[Framework]) -> Answer:
+    shown = [each for framework in frameworks for each in framework.executors]
+    return {
+        "executors": [{"executor_info": _executor(each)} for each in shown if not each.ended],
+        "completed_executors": [{"executor_info": _executor(each)} for each in shown if each.ended],
+    }
 
-    def of(kind: str) -> list[Answer]:
-        return [_task(task) for executor in executors for task in executor[kind]]
 
+def _tasks(frameworks: list[Framework]) -> Answer:
+    shown = [each for framework in frameworks for each in framework.executors]
+    living = [each for each in shown if not each.ended]
     return {
         "pending_tasks": [],
-        "queued_tasks": of("queued_tasks"),
-        "launched_tasks": of("tasks"),
+        "queued_tasks": [each.task for each in living if each.container.state is State.PREPARING],
+        "launched_tasks": [each.task for each in living if each.container.state is not State.PREPARING],
         "terminated_tasks": [],
-        "completed_tasks": of("completed_tasks"),
+        "completed_tasks": [each.task for each in shown if each.ended],
     }
 
 
-def _executor(executor: Answer) -> Answer:
-    """Of /state's executor; the command line stays untold, as there."""
+def _executor(executor: Executor) -> Answer:
+    """The command line stays untold, as in /state."""
+    container = executor.container
     return {
-        "executor_id": _id(executor["id"]),
-        "framework_id": _id(FRAMEWORK_ID),
-        "resources": list(_allocated(executor["resources"])),
-        "name": executor["name"],
-        "source": executor["source"],
+        "executor_id": _id(container.name),
+        "framework_id": _id(container.framework_id),
+        "resources": executor.resources,
+        "name": container.executor_name,
+        "source": container.name,
     }
 
 
-def _task(task: Answer) -> Answer:
-    ids = {"task_id": _id(task["id"]), "agent_id": _id(task["slave_id"])}
-    statuses = [
-        {
-            "task_id": ids["task_id"],
-            "state": each["state"],
-            "agent_id": ids["agent_id"],
-            "executor_id": ids["task_id"],
-            "timestamp": each["timestamp"],
-            "container_status": each["container_status"],
-        }
-        for each in task["statuses"]
-    ]
-    return {
-        "name": task["name"],
-        "task_id": ids["task_id"],
-        "framework_id": _id(task["framework_id"]),
-        "agent_id": ids["agent_id"],
-        "state": task["state"],
-        "resources": list(_allocated(task["resources"])),
-        "statuses": statuses,
-    }
-
-
-def _allocated(resources: dict[str, float | str]) -> Iterator[Answer]:
-    """Of /state's resources: what is 0 is not there, and by Mesos' thousandths less than half of one is 0."""
-    for name, value in sorted(resources.items()):
-        listed: Iterable[Resource]
-        if isinstance(value, str):
-            listed = Resources.parse(f"{name}:{value}")
-        else:
-            listed = [Resource(name, round(value, 3))] if round(value, 3) else []
-        for resource in listed:
-            yield {**_resource(resource), "allocation_info": {"role": resource.role}}
-
-
-def _resource(resource: Resource) -> Answer:
-    role = {} if resource.role == "*" else {"role": resource.role}
-    return {"name": resource.name, **_typed(resource.value), **role}
+def _resource(given: Resource) -> Answer:
+    role = {} if given.role == "*" else {"role": given.role}
+    return {**resource(given), **role}
 
 
 def _attributes(attributes: Attributes) -> Iterable[Answer]:
@@ -202,15 +164,7 @@ def _attributes(attributes: Attributes) -> Iterable[Answer]:
         if isinstance(value, str):
             yield {"name": name, "type": "TEXT", "text": {"value": value}}
         else:
-            yield {"name": name, **_typed(value)}
-
-
-def _typed(value: Value) -> Answer:
-    if isinstance(value, float):
-        return {"type": "SCALAR", "scalar": {"value": value}}
-    if isinstance(value, tuple):
-        return {"type": "RANGES", "ranges": {"range": [{"begin": begin, "end": end} for begin, end in value]}}
-    return {"type": "SET", "set": {"item": sorted(value)}}
+            yield resource(Resource(name, value))
 
 
 def _file(info: FileInfo) -> Answer:

@@ -1,0 +1,38 @@
+"""A task by its record: how it is, and as others are told of it."""
+
+from portslice.engines.mesos import status
+from portslice.engines.mesos.schema.mesos_pb2 import TASK_STAGING, Task, TaskState
+from portslice.engines.mesos.schema.record_pb2 import TaskRecord
+
+
+def state(record: TaskRecord) -> "TaskState":
+    """What its latest update says, whether or not the framework has it."""
+    return record.updates[-1].status.state if record.updates else TASK_STAGING
+
+
+def ended(record: TaskRecord) -> bool:
+    """No other state will follow."""
+    return state(record) in status.TERMINAL
+
+
+def task(record: TaskRecord) -> Task:
+    """As the master is told of it when the agent registers again, and everybody in /state."""
+    info = record.task
+    shown = Task(
+        name=info.name,
+        task_id=info.task_id,
+        framework_id=record.framework.id,
+        slave_id=info.slave_id,
+        state=state(record),
+        resources=info.resources,
+        statuses=[update.status for update in record.updates],
+        user=info.command.user or None,
+    )
+    for field in ("labels", "discovery", "container", "health_check", "kill_policy"):
+        if info.HasField(field):
+            getattr(shown, field).CopyFrom(getattr(info, field))
+    if record.updates:
+        known = record.updates[min(record.acknowledged, len(record.updates) - 1)]
+        shown.status_update_state = known.status.state
+        shown.status_update_uuid = known.uuid
+    return shown
