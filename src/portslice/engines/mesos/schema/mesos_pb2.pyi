@@ -19,6 +19,9 @@ class TaskState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TASK_ERROR: _ClassVar[TaskState]
     TASK_KILLING: _ClassVar[TaskState]
     TASK_DROPPED: _ClassVar[TaskState]
+    TASK_UNREACHABLE: _ClassVar[TaskState]
+    TASK_GONE: _ClassVar[TaskState]
+    TASK_UNKNOWN: _ClassVar[TaskState]
 TASK_STARTING: TaskState
 TASK_RUNNING: TaskState
 TASK_FINISHED: TaskState
@@ -29,6 +32,9 @@ TASK_STAGING: TaskState
 TASK_ERROR: TaskState
 TASK_KILLING: TaskState
 TASK_DROPPED: TaskState
+TASK_UNREACHABLE: TaskState
+TASK_GONE: TaskState
+TASK_UNKNOWN: TaskState
 
 class FrameworkID(_message.Message):
     __slots__ = ("value",)
@@ -182,33 +188,57 @@ class SlaveInfo(_message.Message):
     def __init__(self, hostname: _Optional[str] = ..., port: _Optional[int] = ..., resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ..., attributes: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ..., id: _Optional[_Union[SlaveID, _Mapping]] = ..., checkpoint: _Optional[bool] = ...) -> None: ...
 
 class FrameworkInfo(_message.Message):
-    __slots__ = ("user", "name", "id", "checkpoint", "role", "capabilities")
+    __slots__ = ("user", "name", "id", "failover_timeout", "checkpoint", "role", "hostname", "principal", "webui_url", "capabilities", "labels", "roles")
     class Capability(_message.Message):
         __slots__ = ("type",)
         class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
             __slots__ = ()
             UNKNOWN: _ClassVar[FrameworkInfo.Capability.Type]
+            REVOCABLE_RESOURCES: _ClassVar[FrameworkInfo.Capability.Type]
             TASK_KILLING_STATE: _ClassVar[FrameworkInfo.Capability.Type]
+            GPU_RESOURCES: _ClassVar[FrameworkInfo.Capability.Type]
+            SHARED_RESOURCES: _ClassVar[FrameworkInfo.Capability.Type]
             PARTITION_AWARE: _ClassVar[FrameworkInfo.Capability.Type]
+            MULTI_ROLE: _ClassVar[FrameworkInfo.Capability.Type]
+            RESERVATION_REFINEMENT: _ClassVar[FrameworkInfo.Capability.Type]
+            REGION_AWARE: _ClassVar[FrameworkInfo.Capability.Type]
         UNKNOWN: FrameworkInfo.Capability.Type
+        REVOCABLE_RESOURCES: FrameworkInfo.Capability.Type
         TASK_KILLING_STATE: FrameworkInfo.Capability.Type
+        GPU_RESOURCES: FrameworkInfo.Capability.Type
+        SHARED_RESOURCES: FrameworkInfo.Capability.Type
         PARTITION_AWARE: FrameworkInfo.Capability.Type
+        MULTI_ROLE: FrameworkInfo.Capability.Type
+        RESERVATION_REFINEMENT: FrameworkInfo.Capability.Type
+        REGION_AWARE: FrameworkInfo.Capability.Type
         TYPE_FIELD_NUMBER: _ClassVar[int]
         type: FrameworkInfo.Capability.Type
         def __init__(self, type: _Optional[_Union[FrameworkInfo.Capability.Type, str]] = ...) -> None: ...
     USER_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
+    FAILOVER_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    WEBUI_URL_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    ROLES_FIELD_NUMBER: _ClassVar[int]
     user: str
     name: str
     id: FrameworkID
+    failover_timeout: float
     checkpoint: bool
     role: str
+    hostname: str
+    principal: str
+    webui_url: str
     capabilities: _containers.RepeatedCompositeFieldContainer[FrameworkInfo.Capability]
-    def __init__(self, user: _Optional[str] = ..., name: _Optional[str] = ..., id: _Optional[_Union[FrameworkID, _Mapping]] = ..., checkpoint: _Optional[bool] = ..., role: _Optional[str] = ..., capabilities: _Optional[_Iterable[_Union[FrameworkInfo.Capability, _Mapping]]] = ...) -> None: ...
+    labels: Labels
+    roles: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, user: _Optional[str] = ..., name: _Optional[str] = ..., id: _Optional[_Union[FrameworkID, _Mapping]] = ..., failover_timeout: _Optional[float] = ..., checkpoint: _Optional[bool] = ..., role: _Optional[str] = ..., hostname: _Optional[str] = ..., principal: _Optional[str] = ..., webui_url: _Optional[str] = ..., capabilities: _Optional[_Iterable[_Union[FrameworkInfo.Capability, _Mapping]]] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ..., roles: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Environment(_message.Message):
     __slots__ = ("variables",)
@@ -266,9 +296,61 @@ class ExecutorInfo(_message.Message):
     executor_id: ExecutorID
     def __init__(self, executor_id: _Optional[_Union[ExecutorID, _Mapping]] = ...) -> None: ...
 
+class Label(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: str
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
 class Labels(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("labels",)
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    labels: _containers.RepeatedCompositeFieldContainer[Label]
+    def __init__(self, labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ...) -> None: ...
+
+class Port(_message.Message):
+    __slots__ = ("number", "name", "protocol")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    name: str
+    protocol: str
+    def __init__(self, number: _Optional[int] = ..., name: _Optional[str] = ..., protocol: _Optional[str] = ...) -> None: ...
+
+class Ports(_message.Message):
+    __slots__ = ("ports",)
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    ports: _containers.RepeatedCompositeFieldContainer[Port]
+    def __init__(self, ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ...) -> None: ...
+
+class DiscoveryInfo(_message.Message):
+    __slots__ = ("visibility", "name", "environment", "location", "version", "ports", "labels")
+    class Visibility(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        FRAMEWORK: _ClassVar[DiscoveryInfo.Visibility]
+        CLUSTER: _ClassVar[DiscoveryInfo.Visibility]
+        EXTERNAL: _ClassVar[DiscoveryInfo.Visibility]
+    FRAMEWORK: DiscoveryInfo.Visibility
+    CLUSTER: DiscoveryInfo.Visibility
+    EXTERNAL: DiscoveryInfo.Visibility
+    VISIBILITY_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    LOCATION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    visibility: DiscoveryInfo.Visibility
+    name: str
+    environment: str
+    location: str
+    version: str
+    ports: Ports
+    labels: Labels
+    def __init__(self, visibility: _Optional[_Union[DiscoveryInfo.Visibility, str]] = ..., name: _Optional[str] = ..., environment: _Optional[str] = ..., location: _Optional[str] = ..., version: _Optional[str] = ..., ports: _Optional[_Union[Ports, _Mapping]] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ...) -> None: ...
 
 class ContainerInfo(_message.Message):
     __slots__ = ()
@@ -282,17 +364,14 @@ class CheckInfo(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class DiscoveryInfo(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
 class TaskInfo(_message.Message):
-    __slots__ = ("name", "task_id", "slave_id", "resources", "executor", "command", "health_check", "container", "labels", "discovery", "kill_policy", "check", "max_completion_time")
+    __slots__ = ("name", "task_id", "slave_id", "resources", "executor", "data", "command", "health_check", "container", "labels", "discovery", "kill_policy", "check", "max_completion_time")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     SLAVE_ID_FIELD_NUMBER: _ClassVar[int]
     RESOURCES_FIELD_NUMBER: _ClassVar[int]
     EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     HEALTH_CHECK_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_FIELD_NUMBER: _ClassVar[int]
@@ -306,6 +385,7 @@ class TaskInfo(_message.Message):
     slave_id: SlaveID
     resources: _containers.RepeatedCompositeFieldContainer[Resource]
     executor: ExecutorInfo
+    data: bytes
     command: CommandInfo
     health_check: HealthCheck
     container: ContainerInfo
@@ -314,7 +394,7 @@ class TaskInfo(_message.Message):
     kill_policy: KillPolicy
     check: CheckInfo
     max_completion_time: DurationInfo
-    def __init__(self, name: _Optional[str] = ..., task_id: _Optional[_Union[TaskID, _Mapping]] = ..., slave_id: _Optional[_Union[SlaveID, _Mapping]] = ..., resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ..., executor: _Optional[_Union[ExecutorInfo, _Mapping]] = ..., command: _Optional[_Union[CommandInfo, _Mapping]] = ..., health_check: _Optional[_Union[HealthCheck, _Mapping]] = ..., container: _Optional[_Union[ContainerInfo, _Mapping]] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ..., discovery: _Optional[_Union[DiscoveryInfo, _Mapping]] = ..., kill_policy: _Optional[_Union[KillPolicy, _Mapping]] = ..., check: _Optional[_Union[CheckInfo, _Mapping]] = ..., max_completion_time: _Optional[_Union[DurationInfo, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., task_id: _Optional[_Union[TaskID, _Mapping]] = ..., slave_id: _Optional[_Union[SlaveID, _Mapping]] = ..., resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ..., executor: _Optional[_Union[ExecutorInfo, _Mapping]] = ..., data: _Optional[bytes] = ..., command: _Optional[_Union[CommandInfo, _Mapping]] = ..., health_check: _Optional[_Union[HealthCheck, _Mapping]] = ..., container: _Optional[_Union[ContainerInfo, _Mapping]] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ..., discovery: _Optional[_Union[DiscoveryInfo, _Mapping]] = ..., kill_policy: _Optional[_Union[KillPolicy, _Mapping]] = ..., check: _Optional[_Union[CheckInfo, _Mapping]] = ..., max_completion_time: _Optional[_Union[DurationInfo, _Mapping]] = ...) -> None: ...
 
 class TaskGroupInfo(_message.Message):
     __slots__ = ("tasks",)
@@ -365,13 +445,21 @@ class TaskStatus(_message.Message):
         __slots__ = ()
         REASON_COMMAND_EXECUTOR_FAILED: _ClassVar[TaskStatus.Reason]
         REASON_EXECUTOR_TERMINATED: _ClassVar[TaskStatus.Reason]
+        REASON_INVALID_OFFERS: _ClassVar[TaskStatus.Reason]
         REASON_RECONCILIATION: _ClassVar[TaskStatus.Reason]
+        REASON_SLAVE_DISCONNECTED: _ClassVar[TaskStatus.Reason]
+        REASON_SLAVE_REMOVED: _ClassVar[TaskStatus.Reason]
         REASON_SLAVE_RESTARTED: _ClassVar[TaskStatus.Reason]
+        REASON_TASK_INVALID: _ClassVar[TaskStatus.Reason]
         REASON_CONTAINER_LAUNCH_FAILED: _ClassVar[TaskStatus.Reason]
     REASON_COMMAND_EXECUTOR_FAILED: TaskStatus.Reason
     REASON_EXECUTOR_TERMINATED: TaskStatus.Reason
+    REASON_INVALID_OFFERS: TaskStatus.Reason
     REASON_RECONCILIATION: TaskStatus.Reason
+    REASON_SLAVE_DISCONNECTED: TaskStatus.Reason
+    REASON_SLAVE_REMOVED: TaskStatus.Reason
     REASON_SLAVE_RESTARTED: TaskStatus.Reason
+    REASON_TASK_INVALID: TaskStatus.Reason
     REASON_CONTAINER_LAUNCH_FAILED: TaskStatus.Reason
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
