@@ -2,6 +2,7 @@
 find it like a genuine one is in test_mesos_master.py."""
 
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -202,6 +203,64 @@ def test_failover(ground: Testbed, master: OwnMaster, agent: Node) -> None:
     assert framework.states("stays") == ["TASK_STARTING", "TASK_RUNNING"]
     framework.tear_down()
     until(lambda: not _running(agent), "end of the task")
+
+
+def _wait_for_rounds(master: OwnMaster) -> None:
+    def rounds() -> float:
+        return float(master.get("/../metrics/snapshot")["allocator/mesos/allocation_runs"])
+
+    before = rounds()
+    until(lambda: rounds() > before + 2, "rounds of offers")
+
+
+def test_whoever_declines_lets_others_go_first(ground: Testbed, master: OwnMaster) -> None:
+    first = Framework(ground, master.address)
+    try:
+        for kind, body in (("DECLINE", {"filters": {"refuse_seconds": 3600}}), ("SUPPRESS", {})):
+            offer = first.offer()
+            decline = {"offer_ids": [offer["id"]], **body}
+            known: dict[str, Any] = {"framework_id": {"value": first.id}}
+            if kind == "SUPPRESS":
+                assert _call(ground.host, kind, first._stream, **known)[0] == 202
+                decline["filters"] = {"refuse_seconds": 0.0}
+            first._offers.clear()
+            assert _call(ground.host, "DECLINE", first._stream, decline=decline, **known)[0] == 202
+            second = Framework(ground, master.address)
+            assert second.offer()["agent_id"] == offer["agent_id"]
+            second.tear_down()
+            _wait_for_rounds(master)
+            assert first._offers == {}
+            assert _call(ground.host, "REVIVE", first._stream, **known)[0] == 202
+            assert first.offer()["agent_id"] == offer["agent_id"]
+    finally:
+        first.tear_down()
+
+
+def test_an_agent_that_does_not_answer(ground: Testbed, agent: Node) -> None:
+    """It is unreachable after some pings, and its tasks are; both come back."""
+    master = OwnMaster(ground, HOST_ADDRESS, agent_ping_timeout="200ms", max_agent_ping_timeouts="3", **QUICK)
+    master.start()
+    try:
+        (before,) = until(master.agents, "agent of the master")
+        framework = Framework(ground, master.address)
+        framework.run(task("stays", "sleep 1000"))
+        assert agent.process is not None
+        agent.process.send_signal(signal.SIGSTOP)
+        try:
+            unreachable = framework.status("stays", "TASK_UNREACHABLE")
+            assert unreachable["message"] == "Agent node is unreachable"
+            assert master.get("/slaves")["slaves"] == []
+            assert framework.reconcile("stays") == "TASK_UNKNOWN"  # nobody says where it was
+        finally:
+            agent.process.send_signal(signal.SIGCONT)
+        (after,) = until(master.agents, "agent of the master")
+        assert after["id"] == before["id"]
+        assert framework.reconcile("stays") == "TASK_RUNNING"
+        assert framework.states("stays") == ["TASK_STARTING", "TASK_RUNNING"]
+        framework.tear_down()
+        until(lambda: not _running(agent), "end of the task")
+    finally:
+        master.stop()
 
 
 def _send(where: Path, sender: str, name: str, body: bytes) -> tuple[int, str]:
