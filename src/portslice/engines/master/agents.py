@@ -14,7 +14,7 @@ import asyncio
 import itertools
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any, NamedTuple
@@ -153,7 +153,7 @@ class Agents(Mailbox):
         except ParseError as error:
             log.warning("Ignoring the registration of %s: %s", origin.sender, error)
             return
-        self._connect(agent, origin, [self._registered(agent)], ())
+        self._connect(agent, origin, self._registered(agent), ())
 
     def _reregister(self, origin: _Origin, message: messages.ReregisterSlaveMessage) -> None:
         agent_id = message.slave.id.value
@@ -177,7 +177,7 @@ class Agents(Mailbox):
         )
         told = {task.framework_id.value for task in message.tasks}
         ended = [each for each in told if self._master.registry.is_removed(each)]
-        self._connect(agent, origin, [answer], ended)
+        self._connect(agent, origin, answer, ended)
 
     def _unregister(self, line: _Line, message: messages.UnregisterSlaveMessage) -> None:
         if message.slave_id.value == line.agent.id:
@@ -192,18 +192,19 @@ class Agents(Mailbox):
 
     # The connection to an agent
 
-    def _connect(self, agent: Agent, origin: _Origin, answers: list[Message], ended: Any) -> None:
+    def _connect(self, agent: Agent, origin: _Origin, answer: Message, ended: Iterable[str]) -> None:
         line = _Line(agent, origin.connection)
         agent.master = Pid("master", *origin.own)
         self._lines[agent.pid] = line
         line.work = [
-            asyncio.create_task(self._serve(line, answers, ended)),
+            asyncio.create_task(self._serve(line, answer, ended)),
             asyncio.create_task(self._observe(line)),
         ]
         for task in line.work:
             task.add_done_callback(_report)
 
-    async def _serve(self, line: _Line, answers: list[Message], ended: Any) -> None:
+    async def _serve(self, line: _Line, answer: Message, ended: Iterable[str]) -> None:
+        """Connect to it, answer, and wait for the connection's end."""
         agent = line.agent
         try:
             link = await Link.open(agent.pid.address, _CONNECT_SECS)
@@ -212,8 +213,7 @@ class Agents(Mailbox):
             _hang_up(line)
             return
         agent.link = link
-        for answer in answers:
-            agent.send(answer)
+        agent.send(answer)
         self._master.welcome(agent, ended)
         await link.closed()
         link.close()

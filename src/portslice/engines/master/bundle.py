@@ -1,7 +1,7 @@
 """Amounts of resources that can be added, taken away and compared.
 
-A scalar is a whole number of thousandths, as in Mesos, so that nothing is lost by adding; ranges are ports. Sets, and
-ranges beyond 65535, are shown with an agent and never offered.
+A scalar is a whole number of thousandths, as in Mesos, so that nothing is lost by adding; ranges are ports. Sets are
+shown with an agent and never offered.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +29,7 @@ class Bundle:
     def of(cls, resources: Iterable[Resource]) -> "Bundle":
         """From messages.
 
-        :raises ParseError: a range is none, or a scalar is negative.
+        :raises ParseError: a range is none or beyond 65535, or a scalar is no amount.
         """
         whole = Bundle()
         for each in resources:

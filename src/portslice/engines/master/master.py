@@ -82,14 +82,17 @@ class Master:
             self.offers.make()
             await asyncio.sleep(self.flags.allocation_interval.seconds)
 
-    def info(self) -> dict[str, Any]:
-        """The MasterInfo, as JSON."""
-        ip, port, hostname = self.flags.ip, self.flags.port, self.hostname
+    def info(self, ip: str) -> dict[str, Any]:
+        """The MasterInfo, as JSON.
+
+        :param ip: the address at which whoever asks reaches it.
+        """
+        port, hostname = self.flags.port, self.flags.hostname or ip
         return {
             "id": self.id,
             "ip": int.from_bytes(socket.inet_aton(ip), "little"),
             "port": port,
-            "pid": self.pid,
+            "pid": f"master@{ip}:{port}",
             "hostname": hostname,
             "version": MESOS_VERSION,
             "address": {"hostname": hostname, "ip": ip, "port": port},

@@ -146,6 +146,9 @@ class Scheduler:
             raise _invalid("'framework_id' differs from 'subscribe.framework_info.id'")
         if _STREAM_ID in request.headers:
             raise web.HTTPBadRequest(text=f"Subscribe calls should not include the '{_STREAM_ID}' header")
+        if request.transport is None:
+            raise web.HTTPBadRequest(text="It has gone")
+        own = request.transport.get_extra_info("sockname")[0]
         stream = EventStream()
         response = web.StreamResponse(headers={"Content-Type": "application/json", _STREAM_ID: stream.id})
         response.enable_chunked_encoding()
@@ -158,7 +161,7 @@ class Scheduler:
                 await _write(response, {"type": "ERROR", "error": {"message": str(error)}})
                 return response
             with suppress(OSError):
-                await _write(response, {"type": "SUBSCRIBED", "subscribed": self._subscribed(framework)})
+                await _write(response, {"type": "SUBSCRIBED", "subscribed": self._subscribed(framework, own)})
                 await _write(response, {"type": "HEARTBEAT"})
                 await stream.copy_to(response)
         finally:
@@ -166,11 +169,11 @@ class Scheduler:
                 self._master.unsubscribed(framework, stream)
         return response
 
-    def _subscribed(self, framework: Framework) -> dict[str, Any]:
+    def _subscribed(self, framework: Framework, own: str) -> dict[str, Any]:
         return {
             "framework_id": {"value": framework.id},
             "heartbeat_interval_seconds": HEARTBEAT_SECS,
-            "master_info": self._master.info(),
+            "master_info": self._master.info(own),
         }
 
     def _obey(self, framework: Framework, call: Call) -> None:

@@ -36,6 +36,7 @@ class Views:
             web.get("/flags", self._flags),
             web.get("/version", self._version),
             web.get("/health", self._health),
+            web.get("/redirect", self._redirect),
         ]
 
     async def _state(self, request: web.Request) -> web.Response:
@@ -136,6 +137,10 @@ class Views:
     async def _health(self, _request: web.Request) -> web.Response:
         """200."""
         return web.Response()
+
+    async def _redirect(self, request: web.Request) -> web.Response:
+        """307 to the leading master, which is this one."""
+        raise web.HTTPTemporaryRedirect(f"//{request.host or f'{self._master.hostname}:{self._master.flags.port}'}")
 
     def _recovered(self) -> list[dict[str, Any]]:
         return [{"id": each, **self._master.registry.agents[each]} for each in self._master.recovered]
