@@ -238,7 +238,7 @@ def test_whoever_declines_lets_others_go_first(ground: Testbed, master: OwnMaste
 
 def test_an_agent_that_does_not_answer(ground: Testbed, agent: Node) -> None:
     """It is unreachable after some pings, and its tasks are; both come back."""
-    master = OwnMaster(ground, HOST_ADDRESS, agent_ping_timeout="200ms", max_agent_ping_timeouts="3", **QUICK)
+    master = OwnMaster(ground, HOST_ADDRESS, agent_ping_timeout="1secs", max_agent_ping_timeouts="3", **QUICK)
     master.start()
     try:
         (before,) = until(master.agents, "agent of the master")
@@ -250,7 +250,6 @@ def test_an_agent_that_does_not_answer(ground: Testbed, agent: Node) -> None:
             unreachable = framework.status("stays", "TASK_UNREACHABLE")
             assert unreachable["message"] == "Agent node is unreachable"
             assert master.get("/slaves")["slaves"] == []
-            assert framework.reconcile("stays") == "TASK_UNKNOWN"  # nobody says where it was
         finally:
             agent.process.send_signal(signal.SIGCONT)
         (after,) = until(master.agents, "agent of the master")
