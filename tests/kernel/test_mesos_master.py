@@ -1,4 +1,5 @@
-"""The agent in a cluster with a genuine Apache Mesos 1.11.0 master, and a framework that launches tasks on it."""
+"""The agent in a cluster with a genuine Apache Mesos 1.11.0 master, and with one of ours, and a framework that launches
+tasks on it."""
 
 import os
 import signal
@@ -6,6 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from google.protobuf import descriptor_pb2
@@ -19,9 +21,11 @@ from tests.kernel.waiting import until
 from tests.mesos import install
 from tests.mesos.framework import Connection, Framework, send, task
 from tests.mesos.master import Master
+from tests.mesos.own import OwnMaster
 
 pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first time it is installed
 
+AnyMaster = Master | OwnMaster
 BLOCK = 64
 
 
@@ -38,12 +42,20 @@ def _member(bed: Testbed, master: str, *flags: str) -> Node:
     return Node(bed, f"--master={master}", "--registration_backoff_factor=10ms", "--hostname=member", *flags)
 
 
+@pytest.fixture(scope="module", params=(Master, OwnMaster), ids=("genuine", "own"))
+def kind(request: pytest.FixtureRequest) -> type[AnyMaster]:
+    """Which master."""
+    if request.param is Master:
+        request.getfixturevalue("libmesos")
+    return cast(type[AnyMaster], request.param)
+
+
 @pytest.fixture(scope="module")
-def cluster(libmesos: bytes) -> Iterator[tuple[Master, Node]]:
+def cluster(kind: type[AnyMaster]) -> Iterator[tuple[AnyMaster, Node]]:
     """A master and an agent of it on one host, which this module's tests share."""
     with testbed() as bed:
         pings = {"agent_ping_timeout": "1secs", "max_agent_ping_timeouts": "5"}
-        master = Master(bed, HOST_ADDRESS, allocation_interval="100ms", **pings)
+        master = kind(bed, HOST_ADDRESS, allocation_interval="100ms", **pings)
         master.start()
         agent = _member(bed, master.address, f"--ephemeral_ports_per_container={BLOCK}", "--attributes=rack:a")
         try:
@@ -56,17 +68,17 @@ def cluster(libmesos: bytes) -> Iterator[tuple[Master, Node]]:
 
 
 @pytest.fixture
-def master(cluster: tuple[Master, Node]) -> Master:
+def master(cluster: tuple[AnyMaster, Node]) -> AnyMaster:
     return cluster[0]
 
 
 @pytest.fixture
-def agent(cluster: tuple[Master, Node]) -> Node:
+def agent(cluster: tuple[AnyMaster, Node]) -> Node:
     return cluster[1]
 
 
 @pytest.fixture
-def framework(master: Master) -> Iterator[Framework]:
+def framework(master: AnyMaster) -> Iterator[Framework]:
     """A framework; its tasks end with it."""
     framework = Framework(master.bed, master.address)
     yield framework
@@ -142,7 +154,7 @@ def _values(described: EnumDescriptor) -> dict[str, str]:
 # Registration
 
 
-def test_agent_is_registered_with_its_resources(master: Master, framework: Framework) -> None:
+def test_agent_is_registered_with_its_resources(master: AnyMaster, framework: Framework) -> None:
     (registered,) = master.agents()
     assert registered["hostname"] == "member"
     assert registered["pid"] == f"slave(1)@{HOST_ADDRESS}:5051"
@@ -157,7 +169,7 @@ def test_agent_is_registered_with_its_resources(master: Master, framework: Frame
     assert offered == {"cpus", "mem", "disk", "ports"}
 
 
-def test_a_lost_ping_is_noticed(master: Master, agent: Node) -> None:
+def test_a_lost_ping_is_noticed(master: AnyMaster, agent: Node) -> None:
     """The master is deaf and dumb for a while, and marks the agent unreachable when it is back."""
     (before,) = master.agents()
     master.pause()
@@ -167,10 +179,10 @@ def test_a_lost_ping_is_noticed(master: Master, agent: Node) -> None:
     assert after["id"] == before["id"]
 
 
-def test_unregistered_on_sigusr1(bed: Testbed, libmesos: bytes) -> None:
+def test_unregistered_on_sigusr1(bed: Testbed, kind: type[AnyMaster]) -> None:
     """Its tasks end, the master forgets the agent, and the next one is a new one. What was launched on the socket goes
     on. Before that, a task finds no free block."""
-    master = Master(bed, "127.0.0.1", allocation_interval="100ms")
+    master = kind(bed, "127.0.0.1", allocation_interval="100ms")
     master.start()
     (bed.directory / "where").write_text(f"{master.address}\n")
     two_blocks = "--resources=ports:[31000-32000];ephemeral_ports:[32768-32895]"
@@ -203,7 +215,7 @@ def test_unregistered_on_sigusr1(bed: Testbed, libmesos: bytes) -> None:
 # Tasks
 
 
-def test_a_task_has_its_slice(master: Master, agent: Node, framework: Framework) -> None:
+def test_a_task_has_its_slice(master: AnyMaster, agent: Node, framework: Framework) -> None:
     command = "echo $PORT0 $PORT1 $MESOS_FRAMEWORK_ID; exec python3 -m http.server $PORT0"
     status = framework.run(task("job.1436298853", command, (31005, 31006)))
     assert framework.states("job.1436298853") == ["TASK_STARTING", "TASK_RUNNING"]
@@ -262,7 +274,7 @@ def test_how_tasks_end(agent: Node, framework: Framework) -> None:
     assert until(lambda: who.exists() and who.read_text(), "answer") == "nobody\n"
 
 
-def test_a_real_framework(master: Master, agent: Node) -> None:
+def test_a_real_framework(master: AnyMaster, agent: Node) -> None:
     """mesoshttp, a library of PyPI, launches and kills."""
     try:
         python = install.mesoshttp()
@@ -294,7 +306,7 @@ def test_a_hundred_tasks(framework: Framework) -> None:
     assert Counter(tuple(framework.states(name)) for name in names) == {wanted: 100}
 
 
-def test_two_frameworks_may_name_a_task_alike(master: Master, agent: Node, framework: Framework) -> None:
+def test_two_frameworks_may_name_a_task_alike(master: AnyMaster, agent: Node, framework: Framework) -> None:
     other = Framework(master.bed, master.address)
     for each in (framework, other):
         each.run(task("twin", "sleep 1000"))
@@ -351,7 +363,7 @@ def test_what_is_lost_is_told(agent: Node, framework: Framework) -> None:
     until(lambda: not _running(agent), "end of what nobody knows")
 
 
-def test_tasks_without_checkpoint_end_with_the_agent(master: Master, agent: Node) -> None:
+def test_tasks_without_checkpoint_end_with_the_agent(master: AnyMaster, agent: Node) -> None:
     """The master tells the framework that they are lost as soon as the agent is gone."""
     forgetful = Framework(master.bed, master.address, checkpoint=False)
     forgetful.run(task("gone", "sleep 1000"))
@@ -363,7 +375,7 @@ def test_tasks_without_checkpoint_end_with_the_agent(master: Master, agent: Node
     forgetful.tear_down()
 
 
-def test_tasks_survive_the_master(master: Master, agent: Node, framework: Framework) -> None:
+def test_tasks_survive_the_master(master: AnyMaster, agent: Node, framework: Framework) -> None:
     """And what ends while there is no master is told to the next one."""
     framework.run(task("stays", "sleep 1000"))
     framework.run(task("ends", "while [ ! -e end ]; do sleep 0.1; done"))
@@ -386,7 +398,7 @@ def test_tasks_survive_the_master(master: Master, agent: Node, framework: Framew
 # Who is obeyed
 
 
-def test_forged_messages_do_nothing(master: Master, agent: Node, framework: Framework) -> None:
+def test_forged_messages_do_nothing(master: AnyMaster, agent: Node, framework: Framework) -> None:
     framework.run(task("victim", "sleep 1000"))
     address = f"{HOST_ADDRESS}:5051"
     (slave,) = master.agents()
@@ -426,7 +438,7 @@ def test_forged_messages_do_nothing(master: Master, agent: Node, framework: Fram
     framework.status("victim", "TASK_KILLED")
 
 
-def test_bad_messages_of_the_master(master: Master, agent: Node, framework: Framework) -> None:
+def test_bad_messages_of_the_master(master: AnyMaster, agent: Node, framework: Framework) -> None:
     """Each gets its answer, and the agent goes on."""
     genuine, address = f"master@{master.address}", f"{HOST_ADDRESS}:5051"
     answers = {

@@ -12,6 +12,7 @@ import pytest
 
 from portslice.agent.flags import AgentFlags
 from portslice.cli import main
+from portslice.engines.master.flags import MasterFlags
 from portslice.flags import load
 
 ROOT = Path(__file__).parents[2]
@@ -40,8 +41,9 @@ def _command_lines(document: str) -> list[list[str]]:
 
 
 def _known_flags() -> set[str]:
-    """Flags of the agent, of all other commands, and of the scripts."""
-    flags = {f"--{no}{name}" for name in AgentFlags.__dataclass_fields__ for no in ("", "no-")}
+    """Flags of the agent and the master, of all other commands, and of the scripts."""
+    names = {*AgentFlags.__dataclass_fields__, *MasterFlags.__dataclass_fields__, "max_executors_per_slave"}
+    flags = {f"--{no}{name}" for name in names for no in ("", "no-")}
     sources = [*(ROOT / "src/portslice/cli").rglob("*.py"), *(ROOT / "script").iterdir()]
     for source in sources:
         flags |= set(re.findall(r"--[a-z][a-z-]+", source.read_text()))
@@ -70,6 +72,8 @@ def test_command_lines_have_known_flags(document: str, capsys: pytest.CaptureFix
         flags = [word.partition("=")[0] for word in own if word.startswith("-")]
         if program == "portslice" and own[0] == "agent":
             load(AgentFlags, own[1:], {})
+        elif program == "portslice" and own[0] == "master":
+            load(MasterFlags, own[1:], {})
         elif program == "portslice":
             known = _help(capsys, own[0])
             assert [flag for flag in flags if not re.search(rf"{flag}\b", known)] == [], own

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from portslice import __version__
 from portslice.agent.flags import LOG_NAME, AgentFlags
+from portslice.cli import logs
 from portslice.cli.main import guarded
 from portslice.errors import FlagError, PortsliceError
 from portslice.flags import load, usage
@@ -27,7 +28,6 @@ Example:
     --egress_rate_limit_per_container=37500KB --egress_unique_flow_per_container
 
 `portslice doctor` says what the host lacks, with the command that mends it."""
-_LEVELS = {"INFO": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
 
 
 def mesos_agent() -> int:
@@ -49,7 +49,7 @@ def run(argv: Sequence[str], program: str = "portslice agent") -> int:
     if flags.version:
         print(f"portslice {__version__}")
         return 0
-    if flags.logging_level not in _LEVELS:
+    if flags.logging_level not in logs.LEVELS:
         print(f"'{flags.logging_level}' is not a valid logging level: INFO, WARNING or ERROR", file=sys.stderr)
         return 1
     _log(flags)
@@ -88,12 +88,8 @@ def _engine(agent: "Agent") -> "MesosEngine | None":
 
 
 def _log(flags: AgentFlags) -> None:
-    """glog's line form, so that what reads Mesos' logs reads these."""
     handlers: list[logging.Handler] = [] if flags.quiet else [logging.StreamHandler()]
     if flags.log_dir is not None:
         flags.log_dir.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(flags.log_dir / LOG_NAME))
-    form = "%(levelname).1s%(asctime)s.%(msecs)03d000 %(process)5d %(filename)s:%(lineno)d] %(message)s"
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter(form, datefmt="%m%d %H:%M:%S"))
-    logging.basicConfig(level=_LEVELS[flags.logging_level], handlers=handlers or [logging.NullHandler()])
+    logs.begin(flags.logging_level, handlers)

@@ -1,8 +1,8 @@
 """`portslice COMMAND`: the parser, and the way from a command's name to its module.
 
 A command's module is imported when it is called: `portslice ps` must not wait for what only the agent needs. It offers
-`configure(parser)`, which adds its arguments, and `main(options)`, which returns the exit status. `agent` has Mesos'
-flags instead of arguments, and `doctor` and `plan` take the same ones.
+`configure(parser)`, which adds its arguments, and `main(options)`, which returns the exit status. `agent` and `master`
+have Mesos' flags instead of arguments, and `doctor` and `plan` take the same ones.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from portslice.errors import FlagError, PortsliceError
 DEFAULT_SOCKET = "/run/portslice/agent.sock"
 _COMMANDS = {
     "agent": "run the agent (also installed as mesos-agent and mesos-slave)",
+    "master": "run a small Mesos master for this host (also installed as mesos-master)",
     "run": "run a command in a container",
     "ps": "list containers",
     "update": "change a running container's ports and limits",
@@ -54,6 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from portslice.cli import agent
 
         return guarded(lambda: agent.run(arguments[1:]))
+    if arguments[:1] == ["master"]:
+        from portslice.cli import master
+
+        return guarded(lambda: master.run(arguments[1:]))
     options = _parse(arguments)
     return guarded(lambda: int(options.command(options)))
 
@@ -110,8 +115,8 @@ class _Command(_Parser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         name = self.prog.split()[-1]
-        if name == "agent":
-            self.error("what belongs to the agent stands behind the word: see portslice agent --help")
+        if name in ("agent", "master"):
+            self.error(f"what belongs to the {name} stands behind the word: see portslice {name} --help")
         module = importlib.import_module(f"portslice.cli.{name}")
         _add_common(self, default=argparse.SUPPRESS, socket=name not in _WITHOUT_AGENT)
         module.configure(self)

@@ -27,6 +27,7 @@ from portslice.engines.mesos.detector import detector
 from portslice.engines.mesos.meta import Meta, checked_id
 from portslice.engines.mesos.registration import Registration
 from portslice.engines.mesos.schema import messages_pb2 as messages
+from portslice.engines.mesos.schema.capacity_pb2 import Capacity
 from portslice.engines.mesos.schema.mesos_pb2 import UUID, SlaveID, SlaveInfo, TaskID
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from portslice.engines.mesos.tasks import Tasks
@@ -34,6 +35,7 @@ from portslice.engines.mesos.view import View
 from portslice.engines.mesos.wire import Inbox, Pid
 from portslice.errors import ParseError, PortsliceError
 from portslice.http.monitor import MESOS_VERSION
+from portslice.ports import BlockAllocator
 
 log = logging.getLogger(__name__)
 
@@ -205,21 +207,33 @@ class MesosEngine:
     def _announcement(self) -> Message:
         slave_id = self._meta.slave_id
         capabilities = [SlaveInfo.Capability(type=kind) for kind in CAPABILITIES]
+        message: Message
         if slave_id is None:
-            return messages.RegisterSlaveMessage(
+            message = messages.RegisterSlaveMessage(
                 slave=self._info(None),
                 version=MESOS_VERSION,
                 agent_capabilities=capabilities,
                 resource_version_uuid=self._resource_version,
             )
-        return messages.ReregisterSlaveMessage(
-            slave=self._info(slave_id),
-            tasks=self._tasks.tasks(),
-            frameworks=self._tasks.frameworks(),
-            version=MESOS_VERSION,
-            agent_capabilities=capabilities,
-            resource_version_uuid=self._resource_version,
-        )
+        else:
+            message = messages.ReregisterSlaveMessage(
+                slave=self._info(slave_id),
+                tasks=self._tasks.tasks(),
+                frameworks=self._tasks.frameworks(),
+                version=MESOS_VERSION,
+                agent_capabilities=capabilities,
+                resource_version_uuid=self._resource_version,
+            )
+        message.MergeFromString(self._capacity().SerializeToString())
+        return message
+
+    def _capacity(self) -> Capacity:
+        """For a master of ours: how many containers there are blocks for."""
+        ephemeral = self._offer.resources.ports("ephemeral_ports")
+        if self._agent.port_mapping is None or ephemeral is None:
+            return Capacity()
+        blocks = BlockAllocator(ephemeral, self._agent.flags.ephemeral_ports_per_container)
+        return Capacity(containers=blocks.capacity)
 
     def _send_update(self, update: messages.StatusUpdate) -> None:
         if self._registration.registered:

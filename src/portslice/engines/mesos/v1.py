@@ -1,35 +1,64 @@
-"""Messages as JSON of the v1 API: members as stout prints them, names without `slave`.
+"""Messages as the JSON of Mesos' v1 APIs, where what was a slave is an agent.
 
-A member that is not set is there if it has a default, and an integer of 64 bits is a number; this is what
-google.protobuf.json_format would do otherwise.
+protobuf's own mapping is another one: it writes 64-bit integers as texts and leaves out what has a default.
 """
 
 import base64
-from typing import Any
+from typing import Any, TypeVar
 
+from google.protobuf import json_format
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-_NAMES = {"slave_id": "agent_id"}
-_VALUES = {"SOURCE_SLAVE": "SOURCE_AGENT", "REASON_SLAVE_RESTARTED": "REASON_AGENT_RESTARTED"}
+from portslice.errors import ParseError
+
+_M = TypeVar("_M", bound=Message)
+
+_OLD, _NEW = "slave", "agent"
 
 
 def to_json(message: Message) -> dict[str, Any]:
-    """The members in the order of the schema."""
-    shown = {}
+    """What is set, and what has a default."""
+    found: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         value = getattr(message, field.name)
+        name = field.name.replace(_OLD, _NEW)
         if field.is_repeated:
-            if value:
-                shown[field.name] = [_value(field, each) for each in value]
+            if len(value):
+                found[name] = [_value(field, each) for each in value]
         elif message.HasField(field.name) or (field.has_default_value and not field.GetOptions().deprecated):
-            shown[_NAMES.get(field.name, field.name)] = _value(field, value)
-    return shown
+            found[name] = _value(field, value)
+    return found
+
+
+def from_json(kind: type[_M], content: Any) -> _M:
+    """A message of JSON; what it does not know is passed over, as in Mesos.
+
+    :raises ParseError: something has the wrong type, or a required field is missing.
+    """
+    message = kind()
+    try:
+        json_format.ParseDict(_old(content), message, ignore_unknown_fields=True)
+    except (json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ParseError(f"Failed to convert JSON into Call protobuf: {str(error)[:300]}") from None
+    if not message.IsInitialized():
+        missing = ", ".join(message.FindInitializationErrors()).replace(_OLD, _NEW)  # type: ignore[attr-defined]
+        raise ParseError(f"Failed to convert JSON into Call protobuf: Missing required fields: {missing}")
+    return message
 
 
 def _value(field: Any, value: Any) -> Any:
-    if field.message_type is not None:
+    if field.type == FieldDescriptor.TYPE_MESSAGE:
         return to_json(value)
-    if field.enum_type is not None:
-        name = field.enum_type.values_by_number[value].name
-        return _VALUES.get(name, name)
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        return field.enum_type.values_by_number[value].name.replace(_OLD.upper(), _NEW.upper())
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return base64.b64encode(value).decode()
+    return value
+
+
+def _old(content: Any) -> Any:
+    """The same with the names of the messages."""
+    if isinstance(content, dict):
+        return {_OLD + "_id" if key == _NEW + "_id" else key: _old(value) for key, value in content.items()}
+    return [_old(each) for each in content] if isinstance(content, list) else content

@@ -23,7 +23,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from aiohttp import web
 from google.protobuf.message import DecodeError, Message
@@ -123,34 +123,39 @@ class Link:
 # Coming in
 
 
-class Inbox:
-    """Takes what the peer of a link sends.
+class Mailbox:
+    """Takes messages to processes that live here; from whom, a subclass says.
 
-    :param name: the process to which it is sent.
+    :param processes: their names, as a regular expression.
+    :param rule: whom they obey, for whoever is refused.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.link: Link | None = None
-        self._diag = SockDiag()
+    def __init__(self, processes: str, rule: str) -> None:
+        self._processes = processes
+        self._rule = rule
         self._complaint_due = 0.0
-        self._handlers: dict[str, tuple[type[Message], Callable[[Pid, Message], None]]] = {}
-
-    def on(self, kind: type[Message], handler: Callable[[Pid, Message], None]) -> None:
-        """Have messages of this type handled: called with the sender and the message."""
-        self._handlers[kind.DESCRIPTOR.full_name] = kind, handler
+        self._handlers: dict[str, tuple[type[Message], Callable[[Any, Message], None]]] = {}
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.post(f"/{self.name}" + r"/{message:mesos\.internal\.[A-Za-z]+}", self._receive)]
+        path = f"/{{process:{self._processes}}}" + r"/{message:mesos\.internal\.[A-Za-z]+}"
+        return [web.post(path, self._receive)]
+
+    def _objection(self, request: web.Request, sender: Pid, name: str) -> str | None:
+        """Why this message is not taken."""
+        raise NotImplementedError
+
+    def _origin(self, request: web.Request, sender: Pid) -> Any:
+        """What a handler is told of where a message comes from."""
+        return sender
 
     async def _receive(self, request: web.Request) -> web.Response:
         name = request.match_info["message"]
         sender = _sender(request)
         if sender is None:
             raise web.HTTPNotFound
-        if (objection := self._objection(request, sender)) is not None:
+        if (objection := self._objection(request, sender, name)) is not None:
             self._complain("Ignoring %s that claims to be from %s, because %s", name, sender, objection)
-            return web.Response(status=403, text=f"Only the master is obeyed, and {objection}.\n")
+            return web.Response(status=403, text=f"{self._rule}, and {objection}.\n")
         body = await _body(request)
         if name not in self._handlers:
             log.warning("Dropping %s from %s: messages of this type are not understood", name, sender)
@@ -163,7 +168,7 @@ class Inbox:
         except DecodeError as error:
             log.error("Failed to deserialize '%s' from %s: %s", name, sender, str(error)[:200])
             return web.Response(status=400, text=f"Failed to deserialize '{name}'.\n")
-        handler(sender, message)
+        handler(self._origin(request, sender), message)
         return web.Response(status=202)
 
     def _complain(self, text: str, *arguments: object) -> None:
@@ -173,7 +178,24 @@ class Inbox:
             self._complaint_due = now + _COMPLAINT_SECS
             log.warning(text, *arguments)
 
-    def _objection(self, request: web.Request, sender: Pid) -> str | None:
+
+class Inbox(Mailbox):
+    """Takes what the peer of a link sends.
+
+    :param name: the process to which it is sent.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(re.escape(name), "Only the master is obeyed")
+        self.name = name
+        self.link: Link | None = None
+        self._diag = SockDiag()
+
+    def on(self, kind: type[Message], handler: Callable[[Pid, Message], None]) -> None:
+        """Have messages of this type handled: called with the sender and the message."""
+        self._handlers[kind.DESCRIPTOR.full_name] = kind, handler
+
+    def _objection(self, request: web.Request, sender: Pid, name: str) -> str | None:
         if self.link is None:
             return "there is none now"
         if sender.address != self.link.remote:

@@ -202,3 +202,15 @@ class ExitedExecutorMessage(_message.Message):
     executor_id: _mesos_pb2.ExecutorID
     status: int
     def __init__(self, slave_id: _Optional[_Union[_mesos_pb2.SlaveID, _Mapping]] = ..., framework_id: _Optional[_Union[_mesos_pb2.FrameworkID, _Mapping]] = ..., executor_id: _Optional[_Union[_mesos_pb2.ExecutorID, _Mapping]] = ..., status: _Optional[int] = ...) -> None: ...
+
+class FrameworkToExecutorMessage(_message.Message):
+    __slots__ = ("slave_id", "framework_id", "executor_id", "data")
+    SLAVE_ID_FIELD_NUMBER: _ClassVar[int]
+    FRAMEWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_ID_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    slave_id: _mesos_pb2.SlaveID
+    framework_id: _mesos_pb2.FrameworkID
+    executor_id: _mesos_pb2.ExecutorID
+    data: bytes
+    def __init__(self, slave_id: _Optional[_Union[_mesos_pb2.SlaveID, _Mapping]] = ..., framework_id: _Optional[_Union[_mesos_pb2.FrameworkID, _Mapping]] = ..., executor_id: _Optional[_Union[_mesos_pb2.ExecutorID, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...

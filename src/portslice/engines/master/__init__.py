@@ -1,0 +1,1 @@
+"""A small Mesos master for one host, development and tests (`portslice master`)."""

@@ -1,0 +1,277 @@
+"""Agents over libprocess: registered, pinged, missed.
+
+    registers ──▶ we connect to the address that it names ──▶ answered ──▶ pinged, and pings answered
+        ▲                                                                     │
+        └───── comes back: registers again ──── connection ends, or no ───────┘
+                                                answers: unreachable
+
+A message is taken from an agent of this host that root or the master's user runs, or from an address that
+--agent_networks names; the address in it must be the one that it comes from, or another one of this host. Once an agent
+is registered, its connection is the only one that speaks for it as long as it lasts.
+"""
+
+import asyncio
+import itertools
+import logging
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import Any, NamedTuple
+
+from aiohttp import web
+from google.protobuf.message import Message
+
+from portslice.engines.master.callers import Callers, is_own
+from portslice.engines.master.master import Master
+from portslice.engines.master.model import Agent
+from portslice.engines.mesos.schema import messages_pb2 as messages
+from portslice.engines.mesos.schema.capacity_pb2 import Capacity
+from portslice.engines.mesos.schema.mesos_pb2 import SlaveInfo
+from portslice.engines.mesos.wire import Link, Mailbox, Pid
+from portslice.errors import ParseError
+from portslice.network.sockdiag import Address
+
+log = logging.getLogger(__name__)
+
+_CONNECT_SECS = 10.0
+_VERSION = re.compile(r"[1-9][0-9]*\.[0-9]+\.[0-9]+.*")
+_FIRST = {kind.DESCRIPTOR.full_name for kind in (messages.RegisterSlaveMessage, messages.ReregisterSlaveMessage)}
+
+
+class _Origin(NamedTuple):
+    """Where a message comes from: the sender, its connection, and our end of that."""
+
+    sender: Pid
+    connection: Any
+    own: Address
+
+
+@dataclass
+class _Line:
+    """An agent and the connection that speaks for it."""
+
+    agent: Agent
+    connection: Any
+    answered: bool = True  # the last ping
+    work: list["asyncio.Task[None]"] = field(default_factory=list)
+
+    @property
+    def lives(self) -> bool:
+        transport = self.connection.transport
+        return transport is not None and not transport.is_closing()
+
+    def cut(self) -> None:
+        """Be done with it."""
+        for task in self.work:
+            task.cancel()
+        if self.agent.link is not None:
+            self.agent.link.close()
+            self.agent.link = None
+
+
+class Agents(Mailbox):
+    """The master's side of all agents."""
+
+    def __init__(self, master: Master) -> None:
+        super().__init__(r"master|slave-observer\([0-9]+\)", "Agents alone are heard")
+        self._master = master
+        self._flags = master.flags
+        self._callers = Callers()
+        self._lines: dict[Pid, _Line] = {}
+        self._observers = itertools.count(1)
+        self._on(messages.RegisterSlaveMessage, self._register)
+        self._on(messages.ReregisterSlaveMessage, self._reregister)
+        self._on(messages.UnregisterSlaveMessage, self._unregister)
+        self._on(messages.StatusUpdateMessage, self._updated)
+        self._on(messages.ExitedExecutorMessage, lambda _line, _message: None)  # tasks tell of their ends themselves
+        self._on(messages.PongSlaveMessage, self._answered)
+
+    def close(self) -> None:
+        """Cut all lines."""
+        for line in self._lines.values():
+            line.cut()
+
+    def _on(self, kind: type[Any], handler: Callable[[Any, Any], object]) -> None:
+        """What only registered agents send is handled with their line."""
+        name = kind.DESCRIPTOR.full_name
+
+        def handle(origin: _Origin, message: Message) -> None:
+            self._master.counted[f"messages_{_counted(kind)}"] += 1
+            if name in _FIRST:
+                handler(origin, message)
+            elif (line := self._lines.get(origin.sender)) is not None:
+                handler(line, message)
+
+        self._handlers[name] = kind, handle
+
+    # Who is heard
+
+    def _objection(self, request: web.Request, sender: Pid, name: str) -> str | None:
+        caller = self._callers.of(request)
+        if caller is None:
+            return "it has gone"
+        if caller.ip != sender.ip and (caller.uid is None or not is_own(sender.ip)):
+            return f"it comes from {caller.ip}"
+        if caller.container or (caller.uid is not None and not caller.trusted):
+            return f"it comes from {caller}"
+        if caller.uid is None and not self._lets_in(caller.ip):
+            return f"--agent_networks does not name {caller.ip}"
+        line = self._lines.get(sender)
+        if line is not None and line.lives and line.connection is not request.protocol:
+            return "that agent has another connection"
+        if name not in _FIRST and (line is None or not line.lives):
+            return "no such agent is registered"
+        return None
+
+    def _origin(self, request: web.Request, sender: Pid) -> _Origin:
+        own = request.transport.get_extra_info("sockname") if request.transport is not None else ("", 0)
+        return _Origin(sender, request.protocol, own)
+
+    def _lets_in(self, ip: str) -> bool:
+        networks = self._flags.agent_networks
+        return networks is not None and any(IPv4Address(ip) in network for network in networks.networks)
+
+    # What they say
+
+    def _register(self, origin: _Origin, message: messages.RegisterSlaveMessage) -> None:
+        line = self._lines.get(origin.sender)
+        if line is not None and line.connection is origin.connection:
+            line.agent.send(self._registered(line.agent))  # it was lost, or it is on its way
+            return
+        if _VERSION.fullmatch(message.version) is None:
+            log.warning("Ignoring the registration of %s: its version is '%s'", origin.sender, message.version[:100])
+            return
+        if line is not None:
+            self._drop(line)
+            if self._master.agents.get(line.agent.id) is line.agent:
+                self._master.remove(line.agent, "registered")
+        try:
+            agent = self._master.register(
+                message.slave, origin.sender, message.version, _capabilities(message), _blocks(message)
+            )
+        except ParseError as error:
+            log.warning("Ignoring the registration of %s: %s", origin.sender, error)
+            return
+        self._connect(agent, origin, self._registered(agent), ())
+
+    def _reregister(self, origin: _Origin, message: messages.ReregisterSlaveMessage) -> None:
+        agent_id = message.slave.id.value
+        line = next((each for each in self._lines.values() if each.agent.id == agent_id), None)
+        if line is not None and line.lives and line.connection is not origin.connection:
+            log.warning("Ignoring %s, which says it is agent %s of %s", origin.sender, agent_id, line.agent.pid)
+            return
+        if line is not None and line.lives and line.agent.link is None and line.work:
+            return  # the answer is on its way
+        for old in {id(each): each for each in (line, self._lines.get(origin.sender)) if each is not None}.values():
+            self._drop(old, keep=origin.connection)
+        try:
+            agent, missing = self._master.reregister(
+                message, origin.sender, _capabilities(message), _blocks(message)
+            )
+        except ParseError as error:
+            log.warning("Ignoring the registration of %s: %s", origin.sender, error)
+            return
+        answer = messages.SlaveReregisteredMessage(
+            slave_id={"value": agent.id}, reconciliations=missing, connection=self._connection()
+        )
+        told = {task.framework_id.value for task in message.tasks}
+        ended = [each for each in told if self._master.registry.is_removed(each)]
+        self._connect(agent, origin, answer, ended)
+
+    def _unregister(self, line: _Line, message: messages.UnregisterSlaveMessage) -> None:
+        if message.slave_id.value == line.agent.id:
+            self._drop(line, keep=line.connection)  # hung up on, it would register again while it ends
+            self._master.remove(line.agent, "unregistered")
+
+    def _updated(self, line: _Line, message: messages.StatusUpdateMessage) -> None:
+        self._master.updated(line.agent, message.update)
+
+    def _answered(self, line: _Line, _message: messages.PongSlaveMessage) -> None:
+        line.answered = True
+
+    # The connection to an agent
+
+    def _connect(self, agent: Agent, origin: _Origin, answer: Message, ended: Iterable[str]) -> None:
+        line = _Line(agent, origin.connection)
+        agent.master = Pid("master", *origin.own)
+        self._lines[agent.pid] = line
+        line.work = [
+            asyncio.create_task(self._serve(line, answer, ended)),
+            asyncio.create_task(self._observe(line)),
+        ]
+        for task in line.work:
+            task.add_done_callback(_report)
+
+    async def _serve(self, line: _Line, answer: Message, ended: Iterable[str]) -> None:
+        """Connect to it, answer, and wait for the connection's end."""
+        agent = line.agent
+        try:
+            link = await Link.open(agent.pid.address, _CONNECT_SECS)
+        except OSError as error:
+            log.warning("Agent %s does not listen at %s: %s", agent.id, agent.pid, error or "no answer")
+            _hang_up(line)
+            return
+        agent.link = link
+        agent.send(answer)
+        self._master.welcome(agent, ended)
+        await link.closed()
+        link.close()
+        agent.link = None
+        _hang_up(line)
+        self._master.disconnected(agent)
+
+    async def _observe(self, line: _Line) -> None:
+        """Ping it, until too many pings in a row were not answered."""
+        observer, missed = f"slave-observer({next(self._observers)})", 0
+        while missed < self._flags.max_agent_ping_timeouts:
+            line.answered = False
+            line.agent.send(messages.PingSlaveMessage(connected=True), observer)
+            await asyncio.sleep(self._flags.agent_ping_timeout.seconds)
+            missed = 0 if line.answered else missed + 1
+        line.work.remove(asyncio.current_task())  # type: ignore[arg-type]
+        self._drop(line)
+        if self._master.agents.get(line.agent.id) is line.agent:
+            self._master.lost(line.agent)
+
+    def _drop(self, line: _Line, keep: Any = None) -> None:
+        """Be done with a line, and with its connection if it is not that one."""
+        line.cut()
+        if line.connection is not keep:
+            _hang_up(line)
+        if self._lines.get(line.agent.pid) is line:
+            del self._lines[line.agent.pid]
+
+    def _registered(self, agent: Agent) -> Message:
+        return messages.SlaveRegisteredMessage(slave_id={"value": agent.id}, connection=self._connection())
+
+    def _connection(self) -> messages.MasterSlaveConnection:
+        seconds = self._flags.agent_ping_timeout.seconds * self._flags.max_agent_ping_timeouts
+        return messages.MasterSlaveConnection(total_ping_timeout_seconds=seconds)
+
+
+def _hang_up(line: _Line) -> None:
+    """The agent notices, and registers again."""
+    if line.lives:
+        line.connection.transport.close()
+
+
+def _capabilities(message: Any) -> list[str]:
+    kinds = (each.type for each in message.agent_capabilities)
+    return [SlaveInfo.Capability.Type.Name(kind) for kind in kinds]
+
+
+def _blocks(message: Message) -> int | None:
+    """Of ephemeral ports; None if the agent does not tell."""
+    capacity = Capacity.FromString(message.SerializeToString())
+    return capacity.containers if capacity.HasField("containers") else None
+
+
+def _counted(kind: type[Any]) -> str:
+    """RegisterSlaveMessage: register_slave."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.DESCRIPTOR.name.removesuffix("Message")).lower()
+
+
+def _report(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("Unexpected error: %s", error, exc_info=error)

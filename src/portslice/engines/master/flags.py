@@ -1,0 +1,106 @@
+"""The master's flags, with Mesos' names, types and defaults (reference: mesos `src/master/flags.cpp`) where it has
+them."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from portslice.credentials import Credentials
+from portslice.errors import ParseError
+from portslice.flags import boolean, duration, flag, integer, path, text, uint16
+from portslice.units import Duration
+
+
+@dataclass(frozen=True)
+class Networks:
+    """IPv4 addresses and networks, separated by commas."""
+
+    text: str
+    networks: tuple[IPv4Network, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "Networks":
+        """:raises ParseError: one is none."""
+        try:
+            return cls(text, tuple(IPv4Network(each.strip()) for each in text.split(",")))
+        except ValueError as error:
+            raise ParseError(f"Expecting addresses or networks, 10.0.0.7,10.1.0.0/24: {error}") from None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def address(value: str) -> str:
+    """An IPv4 address."""
+    try:
+        return str(IPv4Address(value.strip()))
+    except ValueError:
+        raise ParseError("Expecting an IPv4 address") from None
+
+
+def fixed_port(value: str) -> int:
+    """A port that agents can be told: 1..65535."""
+    if (number := uint16(value)) == 0:
+        raise ParseError("Expecting a fixed port: agents and frameworks look for it")
+    return number
+
+
+def count(value: str) -> int:
+    """A number that is not negative."""
+    if (number := integer(value)) < 0:
+        raise ParseError("Expecting a number that is not negative")
+    return number
+
+
+@dataclass(frozen=True)
+class MasterFlags:
+    """Every flag; None where there is no default."""
+
+    ip: str = flag(
+        "127.0.0.1",
+        parse=address,
+        help="IPv4 address to listen on; `0.0.0.0` is all of them. Whoever reaches it can read.",
+    )
+    port: int = flag(5050, parse=fixed_port, help="TCP port to listen on.")
+    hostname: str | None = flag(None, parse=text, help="The hostname to report; the --ip if unset.")
+    cluster: str | None = flag(None, parse=text, help="Name of the cluster, to show.")
+    work_dir: Path = flag(
+        Path("/var/lib/portslice-master"), parse=path, help="Directory of the ids that survive a restart."
+    )
+    agent_networks: Networks | None = flag(
+        None,
+        parse=Networks.parse,
+        help="Addresses and networks from which agents may join besides this host, e.g. 10.0.0.7,10.1.0.0/24.",
+    )
+    credentials: Credentials | None = flag(
+        None,
+        parse=Credentials.parse,
+        secret=True,
+        help='Frameworks that may come from anywhere: `{"credentials":[{"principal":"jobs","secret":"…"}]}`, as '
+        "`file:///path`. Then all frameworks need one (HTTP Basic). Without it frameworks are processes of root, or of "
+        "the master's user, on this host.",
+    )
+    max_executors_per_agent: int | None = flag(
+        None,
+        parse=count,
+        aliases=("max_executors_per_slave",),
+        help="No more tasks at once on an agent. If unset, as many as it has blocks of ephemeral ports.",
+    )
+    agent_ping_timeout: Duration = flag(
+        Duration.parse("15secs"),
+        parse=duration,
+        aliases=("slave_ping_timeout",),
+        help="Between two pings of an agent.",
+    )
+    max_agent_ping_timeouts: int = flag(
+        5,
+        parse=count,
+        aliases=("max_slave_ping_timeouts",),
+        help="So many pings without an answer make an agent unreachable.",
+    )
+    allocation_interval: Duration = flag(
+        Duration.parse("1secs"), parse=duration, help="Between two rounds of offers; there is one at each event, too."
+    )
+    logging_level: str = flag("INFO", parse=text, help="`INFO`, `WARNING` or `ERROR`.")
+    help: bool = flag(False, parse=boolean, help="Print this help.")
+    version: bool = flag(False, parse=boolean, help="Print the version.")
