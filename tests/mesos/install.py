@@ -10,6 +10,7 @@ that Debian 12 no longer has:
 All of it is put into one directory, once, and checked by its hashes.
 """
 
+import fcntl
 import hashlib
 import os
 import platform
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
 
@@ -33,6 +35,26 @@ _CURL = ("CURL_OPENSSL_3", "CURL_GNUTLS_3")
 
 class Missing(Exception):
     """Why the master cannot be had on this machine."""
+
+
+@contextmanager
+def _draft(directory: Path) -> Iterator[Path | None]:
+    """Where to make what is to be in `directory` if the block succeeds; None: it is there. Tests that run at the same
+    time wait for each other."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with directory.with_name(f"{directory.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if directory.exists():
+            yield None
+            return
+        draft = directory.with_name(f"{directory.name}.draft")
+        shutil.rmtree(draft, ignore_errors=True)  # of a run that was killed
+        draft.mkdir()
+        try:
+            yield draft
+            draft.rename(directory)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def python27() -> Path:
@@ -72,16 +94,10 @@ def install() -> Path:
         raise Missing("Apache Mesos' master is on PyPI for x86-64 only")
     python = python27()
     directory = _BUILD / "mesos-1.11.0"
-    if not directory.exists():
-        draft = directory.with_name(f"{directory.name}.{os.getpid()}")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        try:
+    with _draft(directory) as draft:
+        if draft is not None:
             _fetch(draft, python)
             _assemble(draft)
-            draft.rename(directory)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
     check = [str(python), "-c", "import mesos.scheduler"]
     result = subprocess.run(check, env=environment(directory), capture_output=True, text=True, check=False)
     if result.returncode:
@@ -95,17 +111,14 @@ def mesoshttp() -> Path:
     :raises Missing: PyPI does not give it.
     """
     directory = _BUILD / "mesoshttp"
-    python = directory / "bin/python"
-    if not directory.exists():
-        draft = directory.with_name(f"{directory.name}.{os.getpid()}")
-        subprocess.run([sys.executable, "-m", "venv", str(draft)], check=True)
-        install = [str(draft / "bin/python"), "-m", "pip", "install", "--quiet", "mesoshttp==0.4.2"]
-        result = subprocess.run(install, capture_output=True, text=True, check=False)
-        if result.returncode:
-            shutil.rmtree(draft)
-            raise Missing(f"PyPI does not give mesoshttp: {result.stderr.strip()[-300:]}")
-        draft.rename(directory)
-    return python
+    with _draft(directory) as draft:
+        if draft is not None:
+            subprocess.run([sys.executable, "-m", "venv", str(draft)], check=True)
+            install = [str(draft / "bin/python"), "-m", "pip", "install", "--quiet", "mesoshttp==0.4.2"]
+            result = subprocess.run(install, capture_output=True, text=True, check=False)
+            if result.returncode:
+                raise Missing(f"PyPI does not give mesoshttp: {result.stderr.strip()[-300:]}")
+    return directory / "bin/python"
 
 
 def _fetch(directory: Path, python: Path) -> None:

@@ -13,9 +13,9 @@ from portslice.engines.master.fairness import Claim, order, share
 from portslice.engines.master.flags import Networks
 from portslice.engines.master.model import Agent, Framework
 from portslice.engines.master.registry import Registry
-from portslice.engines.mesos.v1 import from_json, to_json
 from portslice.engines.mesos.schema.mesos_pb2 import FrameworkInfo, Resource, SlaveInfo, TaskInfo, TaskStatus
 from portslice.engines.mesos.schema.scheduler_pb2 import Call
+from portslice.engines.mesos.v1 import from_json, to_json
 from portslice.engines.mesos.wire import Pid
 from portslice.errors import ParseError, PortsliceError
 from portslice.ports import PortSet

@@ -23,7 +23,6 @@ from portslice.engines.master.flags import MasterFlags
 from portslice.engines.master.model import OVER, Agent, Framework, Offer, Stream
 from portslice.engines.master.offers import Offers
 from portslice.engines.master.registry import Registry
-from portslice.engines.mesos.v1 import from_json, to_json
 from portslice.engines.mesos.meta import checked_id
 from portslice.engines.mesos.schema import messages_pb2 as messages
 from portslice.engines.mesos.schema.mesos_pb2 import (
@@ -45,6 +44,7 @@ from portslice.engines.mesos.schema.mesos_pb2 import (
     TaskState,
     TaskStatus,
 )
+from portslice.engines.mesos.v1 import from_json, to_json
 from portslice.engines.mesos.wire import Pid
 from portslice.errors import ConflictError, ParseError
 from portslice.http.monitor import MESOS_VERSION

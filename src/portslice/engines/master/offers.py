@@ -18,8 +18,8 @@ from portslice.engines.master import fairness
 from portslice.engines.master.bundle import Bundle
 from portslice.engines.master.fairness import Claim
 from portslice.engines.master.model import Agent, Framework, Offer, role_of
-from portslice.engines.mesos.v1 import to_json
 from portslice.engines.mesos.schema.mesos_pb2 import FrameworkInfo
+from portslice.engines.mesos.v1 import to_json
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from aiohttp import BasicAuth, hdrs, web
 from portslice.engines.master.callers import Callers
 from portslice.engines.master.master import HEARTBEAT_SECS, Master
 from portslice.engines.master.model import Framework
-from portslice.engines.mesos.v1 import from_json
 from portslice.engines.mesos.schema.scheduler_pb2 import Call
+from portslice.engines.mesos.v1 import from_json
 from portslice.errors import ConflictError, ParseError, PortsliceError
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from portslice.engines.master import fairness
 from portslice.engines.master.bundle import Bundle
 from portslice.engines.master.master import Master
 from portslice.engines.master.model import Agent, Framework, role_of
-from portslice.engines.mesos.v1 import to_json
 from portslice.engines.mesos.schema.mesos_pb2 import Attribute, FrameworkInfo, Resource, Task, TaskState, Value
+from portslice.engines.mesos.v1 import to_json
 from portslice.flags import as_strings
 from portslice.http.monitor import VERSION, json_response
 from portslice.resources import format_value
