@@ -125,6 +125,7 @@ class Framework:
 
     def tear_down(self) -> None:
         """End the framework and all its tasks."""
+        until(self._subscribed.is_set, "subscription")  # a master that has just started does not know it yet
         self._closed = True
         self._call("TEARDOWN")
         self._reader.join(10)
