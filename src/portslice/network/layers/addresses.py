@@ -20,6 +20,7 @@ from portslice.network.host import Host
 from portslice.network.iproute import routes
 
 GATEWAYS = {socket.AF_INET: "169.254.1.1", socket.AF_INET6: "fe80::1"}
+_IFA_F_NODAD = 0x02  # usable at once: until the kernel has got round to an address, nothing can be bound to it
 _NUD_PERMANENT = 0x80  # never asked for, never forgotten
 _RTNH_F_ONLINK = 4  # the gateway is on no network of ours
 _HOME = {socket.AF_INET: CONTAINER_NIC_INDEX, socket.AF_INET6: CONTAINER_LOOPBACK_INDEX}
@@ -43,7 +44,7 @@ class Addresses:
             wanted, present = self._addresses.shared, self._present(iproute)
             for address in wanted:
                 if address not in present:
-                    iproute.addr("add", **_address(address))
+                    iproute.addr("add", **_address(address), flags=_IFA_F_NODAD)
             for family in self._families:
                 self._add_way_out(iproute, family)
             for address in present:
