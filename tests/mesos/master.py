@@ -1,4 +1,4 @@
-"""A genuine Apache Mesos master in a testbed's namespace."""
+"""A Mesos master in a testbed's namespace: what every one has in common, and the genuine one of Apache."""
 
 import json
 import os
@@ -16,8 +16,8 @@ PORT = 5050
 _INSIDE = Path(__file__).with_name("inside.py")
 
 
-class Master:
-    """The master, which can be stopped and started again on the same registry.
+class AnyMaster:
+    """A master, which can be stopped and started again on the same registry.
 
     :param flags: of the master; names as its own.
     """
@@ -25,10 +25,8 @@ class Master:
     def __init__(self, bed: Testbed, ip: str, **flags: str) -> None:
         self.bed = bed
         self.ip = ip
-        self.directory = bed.directory / "master"
+        self.directory = bed.directory / type(self).__name__
         self._flags = flags
-        self._python = install.python27()
-        self._libmesos = install.install()
         self._process: subprocess.Popen[Any] | None = None
 
     @property
@@ -40,6 +38,40 @@ class Master:
     def log(self) -> str:
         """All that it wrote."""
         return (self.directory / "log").read_text(errors="replace")
+
+    def stop(self) -> int:
+        """End it; the registry stays. The exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(10)
+
+    def pause(self) -> None:
+        """Let it hear and say nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def get(self, path: str) -> Any:
+        """One of its JSON endpoints."""
+        url = f"http://{self.address}/master{path}"
+        return json.loads(self.bed.run(self.bed.host, "curl", "-sS", "--fail", url).stdout)
+
+    def agents(self) -> list[dict[str, Any]]:
+        """The agents that are connected."""
+        return [each for each in self.get("/slaves")["slaves"] if each["active"]]
+
+
+class Master(AnyMaster):
+    """The genuine one."""
+
+    def __init__(self, bed: Testbed, ip: str, **flags: str) -> None:
+        super().__init__(bed, ip, **flags)
+        self._python = install.python27()
+        self._libmesos = install.install()
 
     def start(self) -> None:
         """Start it and wait until it is elected."""
@@ -68,28 +100,3 @@ class Master:
         self._process = process
         until(lambda: process.poll() is not None or (self.directory / "out").read_text(), "master")
         assert process.poll() is None, f"The master did not start:\n{self.log[-4000:]}"
-
-    def stop(self) -> None:
-        """End it; the registry stays."""
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait(10)
-
-    def pause(self) -> None:
-        """Let it hear and say nothing."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-
-    def get(self, path: str) -> Any:
-        """One of its JSON endpoints."""
-        url = f"http://{self.address}/master{path}"
-        return json.loads(self.bed.run(self.bed.host, "curl", "-sS", "--fail", url).stdout)
-
-    def agents(self) -> list[dict[str, Any]]:
-        """The agents that are connected."""
-        return [each for each in self.get("/slaves")["slaves"] if each["active"]]

@@ -1,39 +1,13 @@
-"""`portslice master` in a testbed's namespace, with the interface of `tests.mesos.master`."""
+"""`portslice master` in a testbed's namespace."""
 
-import json
-import signal
-import subprocess
 import sys
-from typing import Any
 
-from portslice.demo.testbed import Testbed
 from tests.kernel.waiting import until
+from tests.mesos.master import PORT, AnyMaster
 
-PORT = 5050
 
-
-class OwnMaster:
-    """The master, which can be stopped and started again on the same registry.
-
-    :param flags: of the master; names as its own.
-    """
-
-    def __init__(self, bed: Testbed, ip: str, **flags: str) -> None:
-        self.bed = bed
-        self.ip = ip
-        self.directory = bed.directory / "own-master"
-        self._flags = flags
-        self._process: subprocess.Popen[Any] | None = None
-
-    @property
-    def address(self) -> str:
-        """For --master."""
-        return f"{self.ip}:{PORT}"
-
-    @property
-    def log(self) -> str:
-        """All that it wrote."""
-        return (self.directory / "log").read_text(errors="replace")
+class OwnMaster(AnyMaster):
+    """Ours."""
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -51,27 +25,7 @@ class OwnMaster:
         )
         assert process.poll() is None, f"The master did not start:\n{self.log[-4000:]}"
 
-    def stop(self) -> None:
-        """End it; the registry stays."""
-        assert self._process is not None
-        self._process.terminate()
-        assert self._process.wait(10) == 0
-
-    def pause(self) -> None:
-        """Let it hear and say nothing."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-
-    def get(self, path: str) -> Any:
-        """One of its JSON endpoints."""
-        url = f"http://{self.address}/master{path}"
-        return json.loads(self.bed.run(self.bed.host, "curl", "-sS", "--fail", url).stdout)
-
-    def agents(self) -> list[dict[str, Any]]:
-        """The agents that are connected."""
-        return [each for each in self.get("/slaves")["slaves"] if each["active"]]
+    def stop(self) -> int:
+        status = super().stop()
+        assert status == 0
+        return status

@@ -2,18 +2,15 @@
 
 import asyncio
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portslice import __version__
 from portslice.agent.flags import LOG_NAME, AgentFlags
-from portslice.cli import logs
+from portslice.cli import logs, program
 from portslice.cli.main import guarded
-from portslice.errors import FlagError, PortsliceError
-from portslice.flags import load, usage
+from portslice.errors import PortsliceError
 
 if TYPE_CHECKING:
     from portslice.agent.service import Agent
@@ -35,23 +32,12 @@ def mesos_agent() -> int:
     return guarded(lambda: run(sys.argv[1:], Path(sys.argv[0]).name))
 
 
-def run(argv: Sequence[str], program: str = "portslice agent") -> int:
+def run(argv: Sequence[str], name: str = "portslice agent") -> int:
     """Run the agent to its end; 0 if it was asked to stop, 1 if it could not start."""
-    wants_help = any(word in ("--help", "-h", "--help=true") for word in argv)
-    if wants_help:
-        print(usage(AgentFlags, program, _INTRO.format(program=program)))
-        return 0
-    try:
-        flags, warnings = load(AgentFlags, argv, os.environ)
-    except FlagError as error:
-        print(f"{error}\n\nSee `{program} --help` for a list of supported flags.", file=sys.stderr)
-        return 1
-    if flags.version:
-        print(f"portslice {__version__}")
-        return 0
-    if flags.logging_level not in logs.LEVELS:
-        print(f"'{flags.logging_level}' is not a valid logging level: INFO, WARNING or ERROR", file=sys.stderr)
-        return 1
+    begun = program.begin(AgentFlags, argv, name, _INTRO)
+    if isinstance(begun, int):
+        return begun
+    flags, warnings = begun
     _log(flags)
     for warning in warnings:
         logging.getLogger(__name__).warning("%s", warning)

@@ -2,17 +2,15 @@
 
 import asyncio
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from portslice import __version__
-from portslice.cli import logs
+from portslice.cli import logs, program
 from portslice.cli.main import guarded
 from portslice.engines.master.flags import MasterFlags
-from portslice.errors import FlagError, PortsliceError
-from portslice.flags import load, startup_line, usage
+from portslice.errors import PortsliceError
+from portslice.flags import startup_line
 
 _INTRO = """\
 A small Mesos master for one host, development and tests: agents join it with --master, frameworks of the v1 scheduler \
@@ -31,22 +29,12 @@ def mesos_master() -> int:
     return guarded(lambda: run(sys.argv[1:], Path(sys.argv[0]).name))
 
 
-def run(argv: Sequence[str], program: str = "portslice master") -> int:
+def run(argv: Sequence[str], name: str = "portslice master") -> int:
     """Run the master to its end; 0 if it was asked to stop, 1 if it could not start."""
-    if any(word in ("--help", "-h", "--help=true") for word in argv):
-        print(usage(MasterFlags, program, _INTRO.format(program=program)))
-        return 0
-    try:
-        flags, warnings = load(MasterFlags, argv, os.environ)
-    except FlagError as error:
-        print(f"{error}\n\nSee `{program} --help` for a list of supported flags.", file=sys.stderr)
-        return 1
-    if flags.version:
-        print(f"portslice {__version__}")
-        return 0
-    if flags.logging_level not in logs.LEVELS:
-        print(f"'{flags.logging_level}' is not a valid logging level: INFO, WARNING or ERROR", file=sys.stderr)
-        return 1
+    begun = program.begin(MasterFlags, argv, name, _INTRO)
+    if isinstance(begun, int):
+        return begun
+    flags, warnings = begun
     logs.begin(flags.logging_level, [logging.StreamHandler()])
     log = logging.getLogger(__name__)
     for warning in warnings:
