@@ -1,6 +1,7 @@
 """The kernel tests' host: a testbed of namespaces, and an agent on it."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,11 @@ from portslice.network.probe import Kernel
 
 if os.geteuid() != 0:
     pytest.exit("The kernel tests need root", returncode=1)
+
+# A shell starts what is in its background with these ignored, and so would be all that the tests start.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 HAS_FQ_CODEL = Kernel().has_fq_codel()
 NETWORK_STATISTICS = (

@@ -4,6 +4,7 @@ Theory of operation: a launch is one command line (``command_line``) of util-lin
 which a person can read and repeat. Each tool becomes, or starts, the next one:
 
     prlimit        only if the agent raised its own limit of open files: the container has what the agent began with
+    env            undoes what the agent was told to ignore (nohup: SIGHUP), which no shell could
     setsid         leaves the agent's session and parentage
     supervise.sh   stays; writes the exit status
     setpriv        lets the rest die with the supervisor: no container runs unsupervised
@@ -118,6 +119,7 @@ def command_line(spec: LaunchSpec) -> list[str]:
     hidden = [path.resolve() for path in spec.hidden_files if path.exists()]
     return [
         *descriptors.inherited(),
+        *("env", "--default-signal"),
         *("setsid", "--fork", "sh", str(_SUPERVISE), record),
         *("setpriv", "--pdeathsig", "KILL"),
         *(("nsenter", f"--net={spec.netns}") if spec.netns else ()),
