@@ -1,22 +1,27 @@
-"""The table at the end of ``script/test``: every test, and how it went on each kernel.
+"""The end of ``script/test``: a table of every test and how it went on each kernel, and then what failed.
 
 Input are the JUnit files that pytest wrote and the exit statuses of all runs. The files alone do not tell the truth: a
 run that was killed, or that found no test at all, leaves a file without a failure, or none; so such a run counts as a
 failure of its own. And a test that skips itself wherever it could run checks nothing, so that is a failure too.
 
 Unit tests run once, on no particular kernel; they are shown by file, those in tests/kernel one by one.
+
+What failed may be run again by itself (``script/test`` does): a machine that is busy with something else is late, and a
+test with it. Such a test counts as passed, and is told apart as flaky, with how it failed at first: it may be a race of
+the program's own.
 """
 
 import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 from xml.etree import ElementTree
 
 Outcome = Literal["passed", "failed", "skipped"]
+_SHOWN_LINES = 40
 KERNELS = {"native": "this kernel", "debian": "Debian's kernel"}
 
 
@@ -46,11 +51,19 @@ class Test(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
+    """
+    :param first: how it failed before it was run again.
+    """
+
     outcome: Outcome
     reason: str = ""
+    traceback: str = ""
+    first: "Result | None" = None
 
     def __str__(self) -> str:
-        return f"{self.outcome} ({self.reason})" if self.reason else self.outcome
+        if self.first is not None:
+            return f"failed, then {self.outcome}"
+        return f"{self.outcome} ({self.reason})" if self.outcome == "skipped" and self.reason else self.outcome
 
 
 Results = dict[Test, dict[str, Result]]
@@ -64,8 +77,9 @@ def parse(path: Path) -> Iterator[tuple[Test, Result]]:
     for case in ElementTree.parse(path).iter("testcase"):
         test = Test.from_junit(case.get("classname", ""), case.get("name", ""))
         skipped = case.find("skipped")
-        if case.find("failure") is not None or case.find("error") is not None:
-            yield test, Result("failed")
+        problem = next((each for each in case if each.tag in ("failure", "error")), None)
+        if problem is not None:
+            yield test, Result("failed", problem.get("message", "").partition("\n")[0], problem.text or "")
         elif skipped is not None:
             yield test, Result("skipped", skipped.get("message", "").partition("\n")[0])
         else:
@@ -112,6 +126,22 @@ def rows(results: Results) -> Iterator[tuple[str, ...]]:
                     yield str(test), str(result), "-"
 
 
+def failures(results: Results) -> Iterator[str]:
+    """How each test failed: the end of what pytest says. They come last, since the end of a log is what people see."""
+    for test, runs in sorted(results.items()):
+        for kernel, result in runs.items():
+            where = str(test) if test.unit else f"{test} on {KERNELS[kernel]}"
+            if result.first is not None and result.outcome == "passed":
+                yield from _told("FLAKY", where, result.first)
+            elif result.outcome == "failed":
+                yield from _told("FAILED", where, result)
+
+
+def _told(how: str, where: str, result: Result) -> Iterator[str]:
+    yield f"{how} {where}: {result.reason}"
+    yield from (f"    {line}" for line in result.traceback.splitlines()[-_SHOWN_LINES:])
+
+
 def table(lines: Sequence[tuple[str, ...]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
@@ -127,8 +157,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Print the results of several test runs as one table.")
     parser.add_argument("--check", nargs=2, action="append", default=[], metavar=("NAME", "STATUS"))
     parser.add_argument("--tests", nargs=4, action="append", default=[], metavar=("NAME", "KERNEL", "FILE", "STATUS"))
+    parser.add_argument("--again", nargs=3, action="append", default=[], metavar=("NAME", "KERNEL", "FILE"))
+    parser.add_argument("--failed", metavar="FILE", help="print only which tests failed, and end")
     parser.add_argument("--complete", action="store_true", help="all kernels took part: a test must have run on one")
     options = parser.parse_args(arguments)
+
+    if options.failed is not None:
+        found, _ = collect(Path(options.failed))
+        for test, result in found.items():
+            if result.outcome == "failed":
+                print(test)
+        return 0
 
     counter: Counter[Outcome] = Counter()
     lines: list[tuple[str, ...]] = [("test", *KERNELS.values())]
@@ -144,18 +183,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for test, result in found.items():
             results.setdefault(test, {})[kernel] = result
             counter[result.outcome] += 1
-        failures = any(result.outcome == "failed" for result in found.values())
-        if status != "0" and not problem and not (status == "1" and failures):
+        failed = any(result.outcome == "failed" for result in found.values())
+        if status != "0" and not problem and not (status == "1" and failed):
             problem = "it did not end in order"
         if problem:
             problems.append(f"{name}: {problem} (exit status {status})")
+    for _, kernel, path in options.again:
+        for test, result in collect(Path(path))[0].items():
+            first = results[test][kernel]
+            results[test][kernel] = replace(result, first=first)
+            counter[first.outcome] -= 1
+            counter[result.outcome] += 1
     if options.complete:
         for test in unrun(results, KERNELS):
             problems.append(f"{test}: ran nowhere")
     counter["failed"] += len(problems)
 
-    print("\n".join(["", *table([*lines, *rows(results)]), "", *(f"ERROR {problem}" for problem in problems)]))
-    print(summary(counter))
+    errors = (f"ERROR {problem}" for problem in problems)
+    print("\n".join(["", *table([*lines, *rows(results)]), "", *failures(results), *errors]))
+    flaky = sum(run.outcome == "passed" and run.first is not None for runs in results.values() for run in runs.values())
+    print(summary(counter) + (f", {flaky} flaky" if flaky else ""))
     return 1 if counter["failed"] else 0
 
 
