@@ -1,13 +1,15 @@
 """An executor for the tests, as small as one can be: its tasks do nothing but answer on their ports.
 
 It takes everything from its environment, subscribes again when the connection breaks, and then tells what nobody has
-acknowledged. Messages of its framework: `finish TASK`, `exit STATUS`, `say TEXT`, which it says back.
+acknowledged. Messages of its framework: `finish TASK`, `exit STATUS`, `leave`, after which it does not subscribe again,
+`say TEXT`, which it says back. SIGUSR1 ends its task `ends`.
 """
 
 import base64
 import http.client
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -92,6 +94,8 @@ def obey(event: dict[str, Any]) -> None:
                 end(text, "TASK_FINISHED")
             elif word == "exit":
                 os._exit(int(text))
+            elif word == "leave":
+                time.sleep(1000)
             else:
                 call("MESSAGE", message={"data": base64.b64encode(text.encode()).decode()})
         case "SHUTDOWN":
@@ -113,6 +117,7 @@ def follow() -> None:
             obey(json.loads(response.read(int(length))))
 
 
+signal.signal(signal.SIGUSR1, lambda *_: end("ends", "TASK_FINISHED"))
 time.sleep(float(os.environ.get("SLEEP", "0")))
 while True:
     with suppress(OSError, http.client.HTTPException, ValueError):
