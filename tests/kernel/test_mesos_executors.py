@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first time Me
 
 ADDRESS = f"{HOST_ADDRESS}:5051"
 OWN = [scalar("cpus", 0.1), scalar("mem", 64)]
+WITH_DISK = [*OWN, scalar("disk", 32)]  # a task group's has to have some
 _PROGRAM = Path(install.__file__).with_name("executor.py")
 
 
@@ -166,7 +167,8 @@ def test_two_tasks_in_one_executor(agent: Node, framework: Framework, program: s
 
 
 def test_a_task_group_is_delivered_as_one(agent: Node, framework: Framework, program: str) -> None:
-    framework.launch_group(_executor("group", program), _task("a", None, (31001, 31001)), _task("b", None))
+    executor = _executor("group", program, resources=WITH_DISK)
+    framework.launch_group(executor, _task("a", None, (31001, 31001)), _task("b", None))
     for name in ("a", "b"):
         assert framework.status(name, "TASK_RUNNING")["executor_id"] == {"value": "group"}
     assert _output(agent, "group").splitlines()[:2] == ["SUBSCRIBED", "LAUNCH_GROUP"]
@@ -212,7 +214,7 @@ def test_the_environment(agent: Node, framework: Framework, program: str) -> Non
 
 def test_what_is_not_delivered_is_killed_at_once(agent: Node, framework: Framework, program: str) -> None:
     """Of a task group all; and an executor that was never told of a task ends."""
-    slow = _executor("slow", f"export SLEEP=2; {program}")
+    slow = _executor("slow", f"export SLEEP=2; {program}", resources=WITH_DISK)
     framework.launch_group(slow, _task("a", None), _task("b", None))
     until(lambda: "slow" in _running(agent), "executor")
     framework.kill("a")
@@ -319,7 +321,7 @@ def test_executors_survive_the_agent(agent: Node, framework: Framework, program:
 
 
 def test_what_is_queued_survives_the_agent(agent: Node, framework: Framework, program: str) -> None:
-    slow = _executor("slow", f"export SLEEP=3; {program}")
+    slow = _executor("slow", f"export SLEEP=3; {program}", resources=WITH_DISK)
     framework.launch_group(slow, _task("a", None), _task("b", None))
     until(lambda: "slow" in _running(agent), "executor")
     agent.crash()
@@ -401,7 +403,8 @@ def test_a_port_that_changes_hands_takes_no_connection_with_it(
     agent: Node, framework: Framework, program: str
 ) -> None:
     """What was sent before and is read afterwards is not of the port's new owner."""
-    framework.launch(_task("gives", _executor("giver", "exec sleep 1000"), (31030, 31030)))
+    giver = _executor("giver", "exec sleep 1000", shutdown_grace_period={"nanoseconds": 1_000_000})
+    framework.launch(_task("gives", giver, (31030, 31030)))
     until(lambda: "giver" in _running(agent), "executor")
     inside = agent.namespace(_running(agent)["giver"])
 
@@ -428,6 +431,7 @@ def test_a_port_that_changes_hands_takes_no_connection_with_it(
         updates.sendall(update("TASK_FINISHED"))
         framework.status("gives", "TASK_FINISHED")
         until(lambda: not _running(agent)["giver"]["ports"], "end of the port")
+        until(lambda: framework.offers_port(31030), "offer of the port")
         framework.run(_task("takes", _executor("taker", program), (31030, 31030)))
         # The other subscription ends then, and what was sent behind it is read.
         last.sendall(call("giver", "SUBSCRIBE", subscribe={}))
