@@ -19,6 +19,7 @@ from portslice.demo.node import Node
 from portslice.demo.testbed import HOST_ADDRESS, testbed
 from portslice.engines.mesos.schema import messages_pb2
 from portslice.engines.mesos.schema.executor_pb2 import Call
+from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from tests.kernel import peer
 from tests.kernel.calling import call_over_tcp
 from tests.kernel.waiting import until
@@ -300,9 +301,15 @@ def test_a_task_for_an_executor_that_is_gone(cluster: tuple[Master, Node], frame
 # Restarts
 
 
-def test_executors_survive_the_agent(agent: Node, framework: Framework, program: str) -> None:
+def test_executors_survive_agent_and_master(
+    cluster: tuple[Master, Node], framework: Framework, program: str
+) -> None:
     """And what they say meanwhile is not lost, nor heard twice."""
+    master, agent = cluster
     executor = _executor("stays", program)
+    framework.run(_task("done", executor))
+    framework.kill("done")
+    framework.status("done", "TASK_KILLED")
     for name in ("stays", "ends"):
         framework.run(_task(name, executor, (31010 + len(name), 31010 + len(name))))
     pid = _running(agent)["stays"]["pid"]
@@ -314,21 +321,41 @@ def test_executors_survive_the_agent(agent: Node, framework: Framework, program:
     assert framework.reconcile("stays") == "TASK_RUNNING"
     assert _running(agent)["stays"]["pid"] == pid
     until(lambda: _running(agent)["stays"]["ports"] == [[31015, 31015]], "end of a task's ports")
-    framework.run(_task("later", executor))
+    (shown,) = _shown(agent, framework)["executors"]
+    assert {each["id"] for each in shown["completed_tasks"]} == {"done", "ends"}
+    master.stop()
+    master.start()
+    until(master.agents, "agent of the master")
+    framework.launch(_task("later", executor), _task("done", executor))  # the master knows the executor from its agent
+    for name, states in {"later": ["TASK_RUNNING"], "done": ["TASK_RUNNING", "TASK_KILLED", "TASK_RUNNING"]}.items():
+        until(lambda name=name, states=states: framework.states(name) == states, "task")  # type: ignore[misc]
+    assert _running(agent).keys() == {"stays"}
     framework.kill("stays")
     framework.status("stays", "TASK_KILLED")
     assert framework.states("stays") == ["TASK_RUNNING", "TASK_KILLED"]
 
 
 def test_what_is_queued_survives_the_agent(agent: Node, framework: Framework, program: str) -> None:
-    slow = _executor("slow", f"export SLEEP=3; {program}", resources=WITH_DISK)
-    framework.launch_group(slow, _task("a", None), _task("b", None))
-    until(lambda: "slow" in _running(agent), "executor")
+    """A task group as a whole or not at all, where the agent ended while it wrote down that one was delivered, or had
+    come."""
+    for name, members in {"slow": ("a", "b"), "torn": ("c", "d")}.items():
+        executor = _executor(name, f"export SLEEP=3; {program}", resources=WITH_DISK)
+        framework.launch_group(executor, *(_task(each, None) for each in members))
+    until(lambda: _running(agent).keys() == {"slow", "torn"}, "executors")
     agent.crash()
+    paths = {path.name: path for path in agent.directory.glob("work/meta/slaves/latest/tasks/*/*")}
+    record = TaskRecord.FromString(paths["a"].read_bytes())
+    record.delivered = True
+    paths["a"].write_bytes(record.SerializeToString())
+    paths["d"].unlink()
     agent.start()
     for name in ("a", "b"):
         framework.status(name, "TASK_RUNNING")
     assert _output(agent, "slow").splitlines()[:2] == ["SUBSCRIBED", "LAUNCH_GROUP"]
+    dropped = framework.status("c", "TASK_DROPPED")
+    assert dropped["message"] == "The agent restarted before the task was launched"
+    assert framework.status("d", "TASK_DROPPED")["message"] == "Reconciliation: task unknown to the agent"
+    until(lambda: _running(agent).keys() == {"slow"}, "end of the executor that has no tasks")
 
 
 def test_executors_that_do_not_come_back(agent: Node, framework: Framework, program: str) -> None:

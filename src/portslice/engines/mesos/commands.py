@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from portslice.containers.container import Change, Request, command_executor_name
+from portslice.containers.container import Request, command_executor_name
 from portslice.engines.mesos.schema.mesos_pb2 import (
     CommandInfo,
     Environment,
@@ -159,11 +159,6 @@ class Amounts(NamedTuple):
     cpus: float
     mem: int
     ports: PortSet
-
-    @property
-    def change(self) -> Change:
-        """Of a container that is to have this."""
-        return Change(cpus=self.cpus, mem=self.mem, ports=self.ports)
 
 
 def amounts(executor: ExecutorInfo, tasks: Iterable[TaskInfo]) -> Amounts:
