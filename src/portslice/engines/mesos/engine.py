@@ -73,7 +73,9 @@ class MesosEngine:
             announcement=self._announcement,
         )
         if flags.authenticatee != "crammd5":
-            raise PortsliceError(f"Could not create authenticatee module '{flags.authenticatee}': --authenticatee=crammd5")
+            raise PortsliceError(
+                f"Could not create authenticatee module '{flags.authenticatee}': crammd5 is the only one"
+            )
         if flags.credential is not None:
             patience = Patience(
                 flags.authentication_timeout_min.seconds,

@@ -6,8 +6,9 @@
       └── the connection broke, no ping came for 75 s, or another leads ◀──────────────────┘
 
 The first time the agent asks for an id; from then on, also after a restart, it registers again with it and tells of its
-tasks. Before that it proves who it is, where there is a --credential (authentication.py). A wait before a try is random, up to a bound that doubles with each one, so that a master that was away is not
-met by all its agents at once. While there is no master the tasks go on.
+tasks. Before that it proves who it is, where there is a --credential (authentication.py). A wait before a try is
+random, up to a bound that doubles with each one, so that a master that was away is not met by all its agents at once.
+While there is no master the tasks go on.
 """
 
 import asyncio
