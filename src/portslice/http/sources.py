@@ -8,8 +8,10 @@ which is its own. What one container does costs others nothing, nor the host.
 import socket
 from asyncio import BaseTransport
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
+from portslice.errors import NetworkError
 from portslice.network.sockdiag import SockDiag
 
 
@@ -40,7 +42,10 @@ class Sources:
     def of(self, transport: BaseTransport) -> Source:
         """The other end of a TCP connection (IPv4)."""
         peer, own = (transport.get_extra_info(end) for end in ("peername", "sockname"))
-        if (uid := self._diag.owner(peer, own)) is not None:
+        uid = None
+        with suppress(NetworkError):
+            uid = self._diag.owner(peer, own)
+        if uid is not None:
             return Source(peer[0], f"a process of the user {uid}")
         if not is_own(peer[0]):
             return Source(peer[0])
