@@ -255,6 +255,8 @@ def test_an_agent_is_not_taken_in_by_what_masters_say(bare: Testbed) -> None:
 class FakeAgent:
     """An agent in the world, whose every word is the test's."""
 
+    pid = f"slave(1)@{WORLD_ADDRESS}:6000"
+
     def __init__(self, bed: Testbed, listener: socket.socket) -> None:
         self._bed = bed
         self._listener = listener
@@ -262,7 +264,7 @@ class FakeAgent:
 
     def say(self, message: Message, receiver: str = "master") -> int:
         """Send the master a message over the agent's one connection; the status of the answer."""
-        head = {"Libprocess-From": f"slave(1)@{WORLD_ADDRESS}:6000"}
+        head = {"Libprocess-From": self.pid}
         path = f"/{receiver}/{message.DESCRIPTOR.full_name}"
         self._connection.request("POST", path, message.SerializeToString(), head)
         with self._connection.getresponse() as response:
@@ -281,7 +283,7 @@ class FakeAgent:
         self._connection.close()
 
 
-HELLO = messages.AuthenticateMessage(pid=f"slave(1)@{WORLD_ADDRESS}:6000")
+HELLO = messages.AuthenticateMessage(pid=FakeAgent.pid)
 START = messages.AuthenticationStartMessage(mechanism="CRAM-MD5")
 
 
@@ -312,10 +314,13 @@ def test_a_master_is_not_taken_in_by_what_agents_say(bare: Testbed) -> None:
                 assert agent.say(step, "crammd5-authenticator-session(1)") == 202
                 return challenge, _hear(stream)
 
-        assert agent.say(register) == 202
-        until(lambda: "because it is not authenticated" in master.log, "refusal")
+        assert agent.say(register) == 403
+        assert f"Refusing registration of agent at {agent.pid} because it is not authenticated" in master.log
+        long = messages.AuthenticationStepMessage(data=b"x" * 20_000)
+        assert agent.say(long) == 413
         for message in (START, CHALLENGE, messages.AuthenticateMessage(pid=f"slave(1)@{HOST_ADDRESS}:5051")):
             assert agent.say(message) == 202
+        assert agent.say(messages.PongSlaveMessage()) == 403
         until(lambda: f"Ignoring the authentication of slave(1)@{HOST_ADDRESS}:5051" in master.log, "warning")
         _, error = tries(None, messages.AuthenticationStartMessage(mechanism="PLAIN"))
         assert (error.name, b"Expecting the mechanism CRAM-MD5" in error.body) == ("AuthenticationErrorMessage", True)
@@ -327,9 +332,9 @@ def test_a_master_is_not_taken_in_by_what_agents_say(bare: Testbed) -> None:
         assert end.name == "AuthenticationCompletedMessage"
         _, end = tries(AGENTS.respond(challenge))  # it is asked once only
         assert end.name == "AuthenticationFailedMessage"
-        assert agent.say(register) == 202  # what was known is not any more
+        assert agent.say(register) == 403  # what was known is not any more
         assert tries(None)[1].name == "AuthenticationCompletedMessage"
-        assert other.say(register) == 202  # who else is at that address
+        assert other.say(register) == 403  # who else is at that address
         assert master.get("/slaves")["slaves"] == []
         assert agent.say(register) == 202
         with agent.spoken_to() as stream:

@@ -73,7 +73,7 @@ def test_who_failed_most_is_not_forgotten() -> None:
     assert len(allowance) <= 10
 
 
-def test_nobody_takes_all_connections() -> None:
+def test_containers_leave_half_to_others_and_nobody_takes_all() -> None:
     served = Connections()
     counts: Counter[str] = Counter()
     containers = [Source("10.0.0.1", f"the container {number}", is_container=True) for number in range(100)]

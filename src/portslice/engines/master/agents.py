@@ -41,16 +41,20 @@ log = logging.getLogger(__name__)
 
 _CONNECT_SECS = 10.0
 _VERSION = re.compile(r"[1-9][0-9]*\.[0-9]+\.[0-9]+.*")
-_AUTHENTICATION = (messages.AuthenticationStartMessage, messages.AuthenticationStepMessage)
-_FIRST = {
+_REGISTERING = {
+    messages.RegisterSlaveMessage.DESCRIPTOR.full_name: "registration",
+    messages.ReregisterSlaveMessage.DESCRIPTOR.full_name: "re-registration",
+}
+_AUTHENTICATING = {
     kind.DESCRIPTOR.full_name
     for kind in (
-        messages.RegisterSlaveMessage,
-        messages.ReregisterSlaveMessage,
         messages.AuthenticateMessage,
-        *_AUTHENTICATION,
+        messages.AuthenticationStartMessage,
+        messages.AuthenticationStepMessage,
     )
 }
+_FIRST = {*_REGISTERING, *_AUTHENTICATING}
+_MAX_AUTHENTICATION = 1 << 14  # bytes of a message from somebody who is not known
 
 
 class _Origin(NamedTuple):
@@ -103,8 +107,8 @@ class Agents(Mailbox):
         self._on(messages.ExitedExecutorMessage, lambda _line, _message: None)  # tasks tell of their ends themselves
         self._on(messages.PongSlaveMessage, self._answered)
         self._on(messages.AuthenticateMessage, self._authenticate)
-        for kind in _AUTHENTICATION:
-            self._on(kind, self._authenticating)
+        self._on(messages.AuthenticationStartMessage, self._authenticating)
+        self._on(messages.AuthenticationStepMessage, self._authenticating)
 
     def close(self) -> None:
         """Cut all lines."""
@@ -142,7 +146,17 @@ class Agents(Mailbox):
             return "that agent has another connection"
         if name not in _FIRST and (line is None or not line.lives):
             return "no such agent is registered"
+        if name in _REGISTERING and not self._is_known(request.protocol):
+            what = _REGISTERING[name]
+            self._complain("Refusing %s of agent at %s because it is not authenticated", what, sender)
+            return "it is not authenticated"
         return None
+
+    def _is_known(self, connection: Any) -> bool:
+        return not self._flags.authenticate_agents or self._authenticator.principal(connection) is not None
+
+    def _most(self, name: str) -> int:
+        return _MAX_AUTHENTICATION if name in _AUTHENTICATING else super()._most(name)
 
     def _origin(self, request: web.Request, sender: Pid) -> _Origin:
         own = request.transport.get_extra_info("sockname") if request.transport is not None else ("", 0)
@@ -154,13 +168,6 @@ class Agents(Mailbox):
             return self._flags.authenticate_agents
         return any(IPv4Address(ip) in network for network in networks.networks)
 
-    def _is_unknown(self, origin: _Origin, what: str) -> bool:
-        """Whether it is to be known, and is not."""
-        if not self._flags.authenticate_agents or self._authenticator.principal(origin.connection) is not None:
-            return False
-        log.warning("Refusing %s of agent at %s because it is not authenticated", what, origin.sender)
-        return True
-
     # What they say
 
     def _authenticate(self, origin: _Origin, message: messages.AuthenticateMessage) -> None:
@@ -170,8 +177,6 @@ class Agents(Mailbox):
         self._authenticator.hear(origin.sender, origin.connection, message)
 
     def _register(self, origin: _Origin, message: messages.RegisterSlaveMessage) -> None:
-        if self._is_unknown(origin, "registration"):
-            return
         line = self._lines.get(origin.sender)
         if line is not None and line.connection is origin.connection:
             line.agent.send(self._registered(line.agent))  # it was lost, or it is on its way
@@ -193,8 +198,6 @@ class Agents(Mailbox):
         self._connect(agent, origin, self._registered(agent), ())
 
     def _reregister(self, origin: _Origin, message: messages.ReregisterSlaveMessage) -> None:
-        if self._is_unknown(origin, "re-registration"):
-            return
         agent_id = message.slave.id.value
         line = next((each for each in self._lines.values() if each.agent.id == agent_id), None)
         if line is not None and line.lives and line.connection is not origin.connection:

@@ -3,8 +3,9 @@
 What is known by it is a connection, not an address: the principal is that of whoever sends over this one, until it
 ends. So nobody else at an agent's address, a container there for instance, speaks in its name.
 
-A session has a time and an end, and there is one a connection: a new one takes the place of the last. Wrong secrets are
-slowed down as over HTTP (`portslice.http.basic`), with an error, behind which an agent tries again later.
+A session has a time and an end, and there is one a connection: a new one takes the place of the last. What does not
+succeed is slowed down as wrong credentials over HTTP are (`portslice.http.basic`), by an error, behind which an agent
+tries again later.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 PROCESSES = r"crammd5-authenticator-session\([0-9]+\)"
 _SESSION_SECS = 15.0  # Mesos' --authentication_v0_timeout
 _MAX_UNREAD = 4  # messages
+_LATER = messages.AuthenticationErrorMessage(error="Too many wrong credentials: try again later")
 
 _M = TypeVar("_M", bound=Message)
 
@@ -98,7 +100,6 @@ class Authenticator:
         self._forget(connection)
         for each in [each for each in self._sessions if each.transport is None]:
             self._forget(each)
-        log.info("Authenticating %s", client)
         name = f"crammd5-authenticator-session({next(self._numbers)})"
         session = _Session(client, sender, Pid(name, *own), brake.sources.of(connection.transport))
         self._sessions[connection] = session
@@ -123,6 +124,9 @@ class Authenticator:
             session.close()
 
     async def _serve(self, session: _Session, brake: Brake) -> None:
+        braked = brake.allowance.wait_secs(session.source) > 0
+        if not braked:  # who floods fills no log
+            log.info("Authenticating %s", session.client)
         link = None
         try:
             async with asyncio.timeout(_SESSION_SECS):
@@ -133,6 +137,8 @@ class Authenticator:
         except OSError as error:  # TimeoutError among them
             log.warning("Failed to authenticate %s: %s", session.client, error or "it does not answer")
         finally:
+            if session.principal is None and not braked:
+                brake.allowance.failed(session.source)
             if link is not None:
                 link.close()
 
@@ -140,7 +146,7 @@ class Authenticator:
         """How it ends."""
         try:
             if brake.allowance.wait_secs(session.source):
-                raise _EndedError("Too many wrong credentials: try again later")
+                return _LATER
             offer = messages.AuthenticationMechanismsMessage(mechanisms=[MECHANISM])
             link.send(session.own, session.peer.name, offer)
             start = await session.expect(messages.AuthenticationStartMessage, "start")
@@ -152,14 +158,13 @@ class Authenticator:
             if len(step.data) > MAX_DATA:
                 raise _EndedError(f"Expecting not more than {MAX_DATA} bytes")
             if brake.allowance.wait_secs(session.source):  # many at once
-                raise _EndedError("Too many wrong credentials: try again later")
+                return _LATER
         except _EndedError as error:
             log.warning("Failed to authenticate %s: %s", session.client, error)
             return messages.AuthenticationErrorMessage(error=str(error))
         known = self._credentials
         session.principal = known.prove(challenge, step.data) if known is not None else None
         if session.principal is None:
-            brake.allowance.failed(session.source)
             log.warning("Authentication of %s was unsuccessful: Invalid credentials", session.client)
             return messages.AuthenticationFailedMessage()
         log.info("Successfully authenticated principal '%s' at %s", session.principal, session.client)
