@@ -96,7 +96,8 @@ def _running(agent: Node) -> dict[str, int]:
 def test_schema_is_of_mesos(libmesos: bytes) -> None:
     """Every message and field in use is one of Mesos' own, by the descriptors inside libmesos."""
     genuine: dict[str, str] = {}
-    for name in ("mesos/mesos.proto", "mesos/executor/executor.proto", "messages/messages.proto"):
+    names = ("mesos/mesos.proto", "mesos/executor/executor.proto", "messages/messages.proto")
+    for name in (*names, "mesos/authentication/authentication.proto"):
         file = _descriptor(libmesos, name)
         for message in file.message_type:
             genuine |= _shape_of_proto(f"{file.package}.{message.name}", message)

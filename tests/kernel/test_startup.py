@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from portslice.agent import startup
-from portslice.agent.flags import NOT_YET, AgentFlags
+from portslice.agent.flags import AgentFlags
 from portslice.agent.limits import limits
 from portslice.agent.service import Agent
 from portslice.cli import agent as agent_command
@@ -469,22 +469,6 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--[no-]egress_unique_flow_per_container" in text
     assert agent_command.run(["--version"]) == 0
     assert capsys.readouterr().out == "portslice 0.1.0\n"
-
-
-LATER = {
-    "credential": '{"principal": "a"}',
-}
-
-
-@pytest.mark.parametrize(("name", "value"), LATER.items())
-def test_what_is_not_there_yet_is_not_ignored(name: str, value: str) -> None:
-    """A Mesos flag of a later issue is accepted only where it changes nothing."""
-    with pytest.raises(PortsliceError, match=f"^--{name} is not supported yet: start the agent without it$"):
-        Agent(flags(**{name: value})).prepare()
-
-
-def test_all_that_is_not_there_yet_is_tested() -> None:
-    assert set(LATER) == set(NOT_YET)
 
 
 @pytest.mark.parametrize(

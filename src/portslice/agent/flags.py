@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from portslice.credentials import Credentials
+from portslice.credentials import Credential, Credentials
 from portslice.flags import boolean, bytes_, duration, flag, json_object, path, text, uint16
 from portslice.units import Bytes, Duration
 
@@ -13,10 +13,6 @@ DEFAULT_RUNTIME_DIR = Path("/run/portslice")
 DEFAULT_WORK_DIR = Path("/var/lib/portslice")
 SOCKET_NAME = "agent.sock"
 LOG_NAME = "portslice-agent.log"
-_NOT_YET = "Not supported yet."
-
-# Mesos' flags that are known, so that none is taken for a slip of the pen in another one's name, and refused if set.
-NOT_YET = ("credential",)
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,27 @@ class AgentFlags:
         parse=duration,
         help="The agent waits up to this long before it registers with the master; each further wait may be twice as "
         "long, up to 1mins.",
+    )
+    credential: Credential | None = flag(
+        None,
+        parse=Credential.parse,
+        secret=True,
+        help='Who the agent is to the master, proven before it registers: `{"principal":"agents","secret":"…"}`, or '
+        "both as two words, as `file:///path`. If the master refuses it, the agent ends, and its tasks go on.",
+    )
+    authenticatee: str = flag("crammd5", parse=text, help="`crammd5`, the only one.")
+    authentication_timeout_min: Duration = flag(
+        Duration.parse("5secs"),
+        parse=duration,
+        help="The agent waits at least this long for the master to authenticate it before it tries again.",
+    )
+    authentication_backoff_factor: Duration = flag(
+        Duration.parse("1secs"),
+        parse=duration,
+        help="By how much longer at random the first time; each further wait may be twice as much longer.",
+    )
+    authentication_timeout_max: Duration = flag(
+        Duration.parse("1mins"), parse=duration, help="But never longer than this."
     )
     ip: str | None = flag(
         None,
@@ -336,7 +353,6 @@ class AgentFlags:
         help="Tasks of a master run as the user that they name; otherwise as the agent's. What is launched on the "
         "socket runs as its caller.",
     )
-    credential: dict[str, Any] | None = flag(None, parse=json_object, secret=True, help=_NOT_YET)
     help: bool = flag(False, parse=boolean, help="Print this help.")
     version: bool = flag(False, parse=boolean, help="Print the version.")
 

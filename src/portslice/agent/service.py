@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from portslice.agent import firewall, identity, mounts, offer, startup
 from portslice.agent.cluster import Alone, Cluster
-from portslice.agent.flags import NOT_YET, AgentFlags
+from portslice.agent.flags import AgentFlags
 from portslice.agent.policy import policy
 from portslice.agent.verbosity import Verbosity
 from portslice.containers import descriptors
@@ -84,9 +84,6 @@ class Agent:
         self.recovery_errors = self.containerizer.destroy_errors
 
     def _check_flags(self) -> None:
-        for name in NOT_YET:
-            if getattr(self.flags, name):
-                raise PortsliceError(f"--{name} is not supported yet: start the agent without it")
         if self.flags.recover not in ("reconnect", "cleanup"):
             raise PortsliceError(
                 f"Unknown option for 'recover' flag {self.flags.recover}. Please run the agent with '--help' to see "

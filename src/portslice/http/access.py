@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from aiohttp import BasicAuth, hdrs, web
+from aiohttp import hdrs, web
 
 from portslice.agent.policy import READONLY, READWRITE, Policy
 from portslice.agent.service import Agent
 from portslice.errors import AccessError, ParseError
+from portslice.http.basic import BRAKE
 
 _OPEN = ("/health", "/version")  # also where everything else needs credentials, as in Mesos
 _OWN_REALM = ("/api/v1", "/api/v1/executor", "/logging/toggle")  # ask for themselves
@@ -133,15 +134,7 @@ class Access:
         return principal
 
     def _principal(self, request: web.Request, realm: str) -> str:
-        try:
-            given = BasicAuth.decode(request.headers.get(hdrs.AUTHORIZATION, ""), encoding="utf-8")
-        except ValueError:
-            given = None
-        known = self._policy.credentials
-        if given is None or known is None or not known.admit(given.login, given.password):
-            challenge = {hdrs.WWW_AUTHENTICATE: f'Basic realm="{realm}"'}
-            raise web.HTTPUnauthorized(text="401 Unauthorized.", headers=challenge)
-        return str(given.login)
+        return request.app[BRAKE].principal(request, self._policy.credentials, realm)
 
 
 def _from_another_site(request: web.Request) -> bool:

@@ -20,6 +20,8 @@ from portslice.agent.service import Agent
 from portslice.errors import PortsliceError
 from portslice.http import machine
 from portslice.http.access import Access
+from portslice.http.basic import BRAKE, Brake
+from portslice.http.connections import BoundedSite
 from portslice.http.control import Control, errors_as_json
 from portslice.http.dashboard import Dashboard
 from portslice.http.files import FilesEndpoints
@@ -29,6 +31,7 @@ from portslice.http.monitor import Monitor
 from portslice.http.operator import Operator
 from portslice.http.prometheus import Prometheus
 from portslice.http.routing import Endpoints, Handler, is_own, plain_errors, serve
+from portslice.http.sources import Sources
 from portslice.http.state import AgentState
 from portslice.http.toggle import LoggingToggle
 
@@ -83,7 +86,10 @@ async def serving(agent: Agent, engine: Engine | None = None) -> AsyncIterator[N
     listener = _bind_tcp(agent.flags.ip, agent.flags.port)
     agent.port = listener.getsockname()[1]
     served = [*on_tcp(agent), *(engine.routes() if engine is not None else ())]
-    tcp = await _listen(_application(served, agent.disabled_endpoints, Access(agent).reading), listener)
+    application = _application(served, agent.disabled_endpoints, Access(agent).reading)
+    sources = Sources(agent.containerizer.at_port)
+    application[BRAKE] = Brake(sources)
+    tcp = await _listen(application, listener, sources)
     try:
         own = _bind_unix(agent.flags.socket_path, agent.flags.socket_group)
         unix = await _listen(_application(on_socket(agent)), own)
@@ -152,10 +158,12 @@ def _application(
     return application
 
 
-async def _listen(application: web.Application, listener: socket.socket) -> web.AppRunner:
+async def _listen(
+    application: web.Application, listener: socket.socket, bounded: Sources | None = None
+) -> web.AppRunner:
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECS, handler_cancellation=True)
     await runner.setup()
-    await web.SockSite(runner, listener).start()
+    await (web.SockSite(runner, listener) if bounded is None else BoundedSite(runner, listener, bounded)).start()
     return runner
 
 

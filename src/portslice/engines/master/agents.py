@@ -7,7 +7,9 @@
 
 A message is taken from an agent of this host that root or the master's user runs, or from an address that
 --agent_networks names; the address in it must be the one that it comes from, or another one of this host. Once an agent
-is registered, its connection is the only one that speaks for it as long as it lasts.
+is registered, its connection is the only one that speaks for it as long as it lasts. With --authenticate_agents it is
+registered only over a connection that was authenticated (authentication.py); then, unless --agent_networks says from
+where, it may come from any other host.
 """
 
 import asyncio
@@ -22,7 +24,8 @@ from typing import Any, NamedTuple
 from aiohttp import web
 from google.protobuf.message import Message
 
-from portslice.engines.master.callers import Callers, is_own
+from portslice.engines.master.authentication import PROCESSES, Authenticator
+from portslice.engines.master.callers import Callers
 from portslice.engines.master.master import Master
 from portslice.engines.master.model import Agent
 from portslice.engines.mesos.schema import messages_pb2 as messages
@@ -30,13 +33,28 @@ from portslice.engines.mesos.schema.capacity_pb2 import Capacity
 from portslice.engines.mesos.schema.mesos_pb2 import SlaveInfo
 from portslice.engines.mesos.wire import Link, Mailbox, Pid
 from portslice.errors import ParseError
+from portslice.http.basic import BRAKE, Brake
+from portslice.http.sources import is_own
 from portslice.network.sockdiag import Address
 
 log = logging.getLogger(__name__)
 
 _CONNECT_SECS = 10.0
 _VERSION = re.compile(r"[1-9][0-9]*\.[0-9]+\.[0-9]+.*")
-_FIRST = {kind.DESCRIPTOR.full_name for kind in (messages.RegisterSlaveMessage, messages.ReregisterSlaveMessage)}
+_REGISTERING = {
+    messages.RegisterSlaveMessage.DESCRIPTOR.full_name: "registration",
+    messages.ReregisterSlaveMessage.DESCRIPTOR.full_name: "re-registration",
+}
+_AUTHENTICATING = {
+    kind.DESCRIPTOR.full_name
+    for kind in (
+        messages.AuthenticateMessage,
+        messages.AuthenticationStartMessage,
+        messages.AuthenticationStepMessage,
+    )
+}
+_FIRST = {*_REGISTERING, *_AUTHENTICATING}
+_MAX_AUTHENTICATION = 1 << 14  # bytes of a message from somebody who is not known
 
 
 class _Origin(NamedTuple):
@@ -45,6 +63,7 @@ class _Origin(NamedTuple):
     sender: Pid
     connection: Any
     own: Address
+    brake: Brake
 
 
 @dataclass
@@ -74,10 +93,11 @@ class Agents(Mailbox):
     """The master's side of all agents."""
 
     def __init__(self, master: Master) -> None:
-        super().__init__(r"master|slave-observer\([0-9]+\)", "Agents alone are heard")
+        super().__init__(rf"master|slave-observer\([0-9]+\)|{PROCESSES}", "Agents alone are heard")
         self._master = master
         self._flags = master.flags
         self._callers = Callers()
+        self._authenticator = Authenticator(master.flags.credentials)
         self._lines: dict[Pid, _Line] = {}
         self._observers = itertools.count(1)
         self._on(messages.RegisterSlaveMessage, self._register)
@@ -86,11 +106,15 @@ class Agents(Mailbox):
         self._on(messages.StatusUpdateMessage, self._updated)
         self._on(messages.ExitedExecutorMessage, lambda _line, _message: None)  # tasks tell of their ends themselves
         self._on(messages.PongSlaveMessage, self._answered)
+        self._on(messages.AuthenticateMessage, self._authenticate)
+        self._on(messages.AuthenticationStartMessage, self._authenticating)
+        self._on(messages.AuthenticationStepMessage, self._authenticating)
 
     def close(self) -> None:
         """Cut all lines."""
         for line in self._lines.values():
             line.cut()
+        self._authenticator.close()
 
     def _on(self, kind: type[Any], handler: Callable[[Any, Any], object]) -> None:
         """What only registered agents send is handled with their line."""
@@ -122,17 +146,35 @@ class Agents(Mailbox):
             return "that agent has another connection"
         if name not in _FIRST and (line is None or not line.lives):
             return "no such agent is registered"
+        if name in _REGISTERING and not self._is_known(request.protocol):
+            what = _REGISTERING[name]
+            self._complain("Refusing %s of agent at %s because it is not authenticated", what, sender)
+            return "it is not authenticated"
         return None
+
+    def _is_known(self, connection: Any) -> bool:
+        return not self._flags.authenticate_agents or self._authenticator.principal(connection) is not None
+
+    def _most(self, name: str) -> int:
+        return _MAX_AUTHENTICATION if name in _AUTHENTICATING else super()._most(name)
 
     def _origin(self, request: web.Request, sender: Pid) -> _Origin:
         own = request.transport.get_extra_info("sockname") if request.transport is not None else ("", 0)
-        return _Origin(sender, request.protocol, own)
+        return _Origin(sender, request.protocol, own, request.app[BRAKE])
 
     def _lets_in(self, ip: str) -> bool:
         networks = self._flags.agent_networks
-        return networks is not None and any(IPv4Address(ip) in network for network in networks.networks)
+        if networks is None:
+            return self._flags.authenticate_agents
+        return any(IPv4Address(ip) in network for network in networks.networks)
 
     # What they say
+
+    def _authenticate(self, origin: _Origin, message: messages.AuthenticateMessage) -> None:
+        self._authenticator.begin(origin.sender, origin.connection, origin.own, origin.brake, message)
+
+    def _authenticating(self, origin: _Origin, message: Message) -> None:
+        self._authenticator.hear(origin.sender, origin.connection, message)
 
     def _register(self, origin: _Origin, message: messages.RegisterSlaveMessage) -> None:
         line = self._lines.get(origin.sender)

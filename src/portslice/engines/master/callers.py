@@ -5,11 +5,11 @@ container's is not, although it has the same address. All others are known by th
 """
 
 import os
-import socket
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from portslice.http.sources import is_own
 from portslice.network.sockdiag import SockDiag
 
 
@@ -49,13 +49,3 @@ class Callers:
         peer, own = (request.transport.get_extra_info(end) for end in ("peername", "sockname"))
         uid = self._diag.owner(peer, own)
         return Caller(peer[0], uid, uid is None and is_own(peer[0]))
-
-
-def is_own(ip: str) -> bool:
-    """Whether it is an address of this host."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((ip, 0))
-        except OSError:
-            return False
-        return True

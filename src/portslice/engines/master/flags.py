@@ -6,9 +6,11 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from portslice.credentials import Credentials
-from portslice.errors import ParseError
+from portslice.errors import ParseError, PortsliceError
 from portslice.flags import boolean, duration, flag, integer, path, text, uint16
 from portslice.units import Duration
+
+SCHEDULER_REALM = "mesos-master-scheduler"
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,24 @@ class MasterFlags:
     )
     credentials: Credentials | None = flag(
         None,
-        parse=Credentials.parse,
+        parse=Credentials.parse_any,
         secret=True,
-        help='Frameworks that may come from anywhere: `{"credentials":[{"principal":"jobs","secret":"…"}]}`, as '
-        "`file:///path`. Then all frameworks need one (HTTP Basic). Without it frameworks are processes of root, or of "
-        "the master's user, on this host.",
+        help='Who may come from anywhere: `{"credentials":[{"principal":"jobs","secret":"…"}]}`, or a principal and '
+        "its secret a line, as `file:///path`. Then all frameworks need one (HTTP Basic). Without it frameworks are "
+        "processes of root, or of the master's user, on this host. For agents see --authenticate_agents.",
     )
+    authenticate_agents: bool = flag(
+        False,
+        parse=boolean,
+        aliases=("authenticate_slaves",),
+        help="Only agents that prove that they are in --credentials (CRAM-MD5) join; from any host, unless "
+        "--agent_networks names some.",
+    )
+    authenticators: str = flag("crammd5", parse=text, help="`crammd5`, the only one.")
+    authenticate_http_frameworks: bool | None = flag(
+        None, parse=boolean, help="Whether frameworks need --credentials; if unset, they do where there are any."
+    )
+    http_framework_authenticators: str = flag("basic", parse=text, help="`basic`, the only one.")
     max_executors_per_agent: int | None = flag(
         None,
         parse=count,
@@ -104,3 +118,32 @@ class MasterFlags:
     logging_level: str = flag("INFO", parse=text, help="`INFO`, `WARNING` or `ERROR`.")
     help: bool = flag(False, parse=boolean, help="Print this help.")
     version: bool = flag(False, parse=boolean, help="Print the version.")
+
+    def check(self) -> None:
+        """What they say together.
+
+        :raises PortsliceError: in Mesos' words where it has any.
+        """
+        if self.authenticators != "crammd5":
+            raise PortsliceError(
+                f"Could not create authenticator module '{self.authenticators}': crammd5 is the only one"
+            )
+        if self.http_framework_authenticators != "basic":
+            raise PortsliceError(
+                f"HTTP authenticator '{self.http_framework_authenticators}' not found: --http_framework_authenticators"
+                "=basic is the only one"
+            )
+        if self.authenticate_agents and self.credentials is None:
+            raise PortsliceError(
+                "No credentials provided, authentication requests will be refused: name a file with --credentials"
+            )
+        if self.authenticate_http_frameworks and self.credentials is None:
+            raise PortsliceError(
+                "No credentials provided for the default 'basic' HTTP authenticator for realm "
+                f"'{SCHEDULER_REALM}': name a file with --credentials"
+            )
+
+    @property
+    def framework_credentials(self) -> Credentials | None:
+        """Those that all frameworks need."""
+        return None if self.authenticate_http_frameworks is False else self.credentials

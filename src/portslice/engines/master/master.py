@@ -298,6 +298,8 @@ class Master:
         if not framework_id:
             framework_id = info.id.value = self.registry.new_framework_id()
         known = self.frameworks.get(framework_id)
+        if known is not None and known.info.principal != info.principal:
+            raise ConflictError("Changing framework's principal is not allowed.")
         framework = known or Framework(framework_id, info)
         if known is not None:
             known.reregistered = time.time()

@@ -30,6 +30,7 @@ _COUNTED = (
     "messages_kill_task",
     "messages_reconcile_tasks",
     "messages_exited_executor",
+    "messages_authenticate",
     *(f"{kind}_status_update{what}" for kind in ("valid", "invalid") for what in ("s", "_acknowledgements")),
     *(f"tasks_{end}" for end in _ENDS),
 )

@@ -14,20 +14,21 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
-from aiohttp import BasicAuth, hdrs, web
+from aiohttp import hdrs, web
 
 from portslice.engines.master.callers import Callers
+from portslice.engines.master.flags import SCHEDULER_REALM
 from portslice.engines.master.master import HEARTBEAT_SECS, Master
 from portslice.engines.master.model import Framework
 from portslice.engines.mesos.schema.scheduler_pb2 import Call
 from portslice.engines.mesos.streams import Events, line, write
 from portslice.engines.mesos.v1 import from_json
 from portslice.errors import ConflictError, ParseError, PortsliceError
+from portslice.http.basic import BRAKE
 
 log = logging.getLogger(__name__)
 
 PATH = "/api/v1/scheduler"
-REALM = "mesos-master-scheduler"
 _STREAM_ID = "Mesos-Stream-Id"
 _MEMBERS = {
     "ACCEPT": "accept",
@@ -64,12 +65,12 @@ class Scheduler:
         return [web.post(PATH, self._call)]
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
-        self._admit(request)
+        principal = self._admit(request)
         call = await _read(request)
         if not call.type:
             raise _invalid("Expecting 'type' to be present")
         if call.type == "SUBSCRIBE":
-            return await self._subscribe(request, call)
+            return await self._subscribe(request, call, principal)
         if not call.HasField("framework_id"):
             raise _invalid("Expecting 'framework_id' to be present")
         member = _MEMBERS.get(call.type)
@@ -81,8 +82,9 @@ class Scheduler:
         self._obey(framework, call)
         return web.Response(status=202)
 
-    def _admit(self, request: web.Request) -> None:
-        credentials = self._master.flags.credentials
+    def _admit(self, request: web.Request) -> str | None:
+        """The principal, where frameworks need one."""
+        credentials = self._master.flags.framework_credentials
         if credentials is None:
             caller = self._callers.of(request)
             if caller is None or not caller.trusted:
@@ -91,14 +93,8 @@ class Scheduler:
                 raise web.HTTPForbidden(text=text)
             if request.headers.get(hdrs.ORIGIN) is not None:
                 raise web.HTTPForbidden(text="A browser's page is no framework")
-            return
-        try:
-            given = BasicAuth.decode(request.headers.get(hdrs.AUTHORIZATION, ""), encoding="utf-8")
-        except ValueError:
-            given = None
-        if given is None or not credentials.admit(given.login, given.password):
-            challenge = {hdrs.WWW_AUTHENTICATE: f'Basic realm="{REALM}"'}
-            raise web.HTTPUnauthorized(text="401 Unauthorized.", headers=challenge)
+            return None
+        return request.app[BRAKE].principal(request, credentials, SCHEDULER_REALM)
 
     def _framework(self, request: web.Request, call: Call) -> Framework:
         framework = self._master.frameworks.get(call.framework_id.value)
@@ -116,12 +112,19 @@ class Scheduler:
             )
         return framework
 
-    async def _subscribe(self, request: web.Request, call: Call) -> web.StreamResponse:
+    async def _subscribe(self, request: web.Request, call: Call, principal: str | None) -> web.StreamResponse:
         if not call.HasField("subscribe"):
             raise _invalid("Expecting 'subscribe' to be present")
         info = call.subscribe.framework_info
         if info.id.value != call.framework_id.value:
             raise _invalid("'framework_id' differs from 'subscribe.framework_info.id'")
+        if principal is not None:
+            if info.HasField("principal") and info.principal != principal:
+                raise _invalid(
+                    f"Authenticated principal '{principal}' does not match principal '{info.principal[:200]}' set in "
+                    "`FrameworkInfo`"
+                )
+            info.principal = principal
         if _STREAM_ID in request.headers:
             raise web.HTTPBadRequest(text=f"Subscribe calls should not include the '{_STREAM_ID}' header")
         if request.transport is None:

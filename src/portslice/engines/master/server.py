@@ -16,6 +16,9 @@ from portslice.engines.master.registry import Registry
 from portslice.engines.master.scheduler import Scheduler
 from portslice.engines.master.views import Views
 from portslice.errors import PortsliceError
+from portslice.http.basic import BRAKE, Brake
+from portslice.http.connections import BoundedSite
+from portslice.http.sources import Sources
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,7 @@ async def run(flags: MasterFlags) -> None:
 
     :raises PortsliceError: it cannot start.
     """
+    flags.check()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -36,6 +40,8 @@ async def run(flags: MasterFlags) -> None:
     master = Master(flags, Registry(flags.work_dir))
     agents = Agents(master)
     application = web.Application(client_max_size=_MAX_BODY)
+    sources = Sources()
+    application[BRAKE] = Brake(sources)
     served = [*Views(master).routes(), *Metrics(master).routes(), *Scheduler(master).routes()]
     application.add_routes(served)
     application.add_routes(_below_master(served))
@@ -48,7 +54,7 @@ async def run(flags: MasterFlags) -> None:
         keepalive_timeout=1e9,  # an agent's connection is its life
     )
     await runner.setup()
-    await web.SockSite(runner, listener).start()
+    await BoundedSite(runner, listener, sources).start()
     work = asyncio.create_task(master.run())
     work.add_done_callback(lambda task: stop.set())
     log.info("Master %s is ready at %s", master.id, master.pid)

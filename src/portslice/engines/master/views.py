@@ -203,6 +203,7 @@ def _framework(framework: Framework) -> dict[str, Any]:
         "registered_time": framework.registered,
         **({"reregistered_time": framework.reregistered} if framework.reregistered is not None else {}),
         "unregistered_time": framework.unregistered,
+        **({"principal": info.principal} if info.HasField("principal") else {}),
         "resources": _amounts(framework.used() + framework.offered()),
         **({"roles": framework.roles} if multi else {"role": framework.roles[0]}),
         "tasks": [_task(each) for each in framework.tasks.values()],

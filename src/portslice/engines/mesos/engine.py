@@ -24,6 +24,7 @@ from google.protobuf.message import Message
 from portslice.agent import offer
 from portslice.agent.service import Agent
 from portslice.engines.mesos import resources
+from portslice.engines.mesos.authentication import Authentication, Patience, RefusedError
 from portslice.engines.mesos.detector import detector
 from portslice.engines.mesos.executor_api import ExecutorApi
 from portslice.engines.mesos.meta import Meta, checked_id
@@ -82,6 +83,19 @@ class MesosEngine:
             backoff_secs=flags.registration_backoff_factor.seconds,
             announcement=self._announcement,
         )
+        if flags.authenticatee != "crammd5":
+            raise PortsliceError(
+                f"Could not create authenticatee module '{flags.authenticatee}': crammd5 is the only one"
+            )
+        if flags.credential is not None:
+            patience = Patience(
+                flags.authentication_timeout_min.seconds,
+                flags.authentication_timeout_max.seconds,
+                flags.authentication_backoff_factor.seconds,
+            )
+            self._registration.authentication = Authentication(
+                flags.credential, patience, self._inbox, self._registration.send
+            )
         self._tasks = Tasks(
             agent,
             self._meta,
@@ -100,6 +114,7 @@ class MesosEngine:
         agent.cluster = View(self._meta, self._registration, self._tasks, CAPABILITIES)
         self._stop: Callable[[], None] = lambda: None
         self._ending: asyncio.Task[None] | None = None
+        self._refused: RefusedError | None = None
         self._listen()
 
     def routes(self) -> list[web.RouteDef]:
@@ -108,11 +123,14 @@ class MesosEngine:
 
     @asynccontextmanager
     async def running(self, stop: Callable[[], None]) -> AsyncIterator[None]:
-        """Inside the block the agent belongs to the cluster."""
+        """Inside the block the agent belongs to the cluster.
+
+        :raises RefusedError: behind it: the master does not know --credential. Tasks go on.
+        """
         self._stop = stop
         self._tasks.recover()
         registering = asyncio.create_task(self._registration.run())
-        registering.add_done_callback(_report)
+        registering.add_done_callback(self._not_registering)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGUSR1, self._unregister)
         try:
@@ -122,6 +140,8 @@ class MesosEngine:
             registering.cancel()
             self._tasks.close()
             await self._detector.close()
+        if self._refused is not None:
+            raise self._refused
 
     # What the master sends
 
@@ -303,6 +323,13 @@ class MesosEngine:
             log.warning("%s", why)
             self._ending = asyncio.create_task(self._end_all())
             self._ending.add_done_callback(_report)
+
+    def _not_registering(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and isinstance(error := task.exception(), RefusedError):
+            self._refused = error
+            self._stop()
+        else:
+            _report(task)
 
     async def _end_all(self) -> None:
         await self._registration.flush()

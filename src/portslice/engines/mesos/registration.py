@@ -1,14 +1,14 @@
 """Being an agent of the master: found, registered, kept alive, registered again.
 
-    detect ──▶ connect ──▶ register, again and again ──▶ registered ──▶ pings
-      ▲                            ▲                                      │
-      │                            └── "connected: false": the master ────┤
-      │                                missed something                   │
-      └── the connection broke, no ping came for 75 s, or another leads ◀─┘
+    detect ──▶ connect ──▶ authenticate ──▶ register, again and again ──▶ registered ──▶ pings
+      ▲                         ▲                                                          │
+      │                         └── "connected: false": the master missed something ───────┤
+      └── the connection broke, no ping came for 75 s, or another leads ◀──────────────────┘
 
 The first time the agent asks for an id; from then on, also after a restart, it registers again with it and tells of its
-tasks. A wait before a try is random, up to a bound that doubles with each one, so that a master that was away is not
-met by all its agents at once. While there is no master the tasks go on.
+tasks. Before that it proves who it is, where there is a --credential (authentication.py). A wait before a try is
+random, up to a bound that doubles with each one, so that a master that was away is not met by all its agents at once.
+While there is no master the tasks go on.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from google.protobuf.message import Message
 
+from portslice.engines.mesos.authentication import Authentication
 from portslice.engines.mesos.detector import Detector, Master
 from portslice.engines.mesos.schema.messages_pb2 import (
     MasterSlaveConnection,
@@ -45,6 +46,9 @@ class Registration:
     :param backoff_secs: bound of the first wait.
     :param announcement: the message that registers, as things are now.
     """
+
+    authentication: Authentication | None = None
+    """What comes before it."""
 
     def __init__(
         self,
@@ -104,7 +108,10 @@ class Registration:
             await self._link.flush()
 
     async def run(self) -> None:
-        """Be registered, for ever."""
+        """Be registered, for ever.
+
+        :raises RefusedError: the master knows better who this is not.
+        """
         tries = 0
         master: Master | None = None
         while True:
@@ -150,7 +157,7 @@ class Registration:
         """
         assert self._link is not None
         ended = asyncio.create_task(self._link.closed())
-        kept = asyncio.create_task(self._keep_registered())
+        kept = asyncio.create_task(self._keep_registered(master))
         lost = asyncio.create_task(self._detector.lost(master))
         try:
             await asyncio.wait((ended, kept, lost), return_when=asyncio.FIRST_COMPLETED)
@@ -163,9 +170,11 @@ class Registration:
             for task in (ended, kept, lost):
                 task.cancel()
 
-    async def _keep_registered(self) -> None:
+    async def _keep_registered(self, master: Master) -> None:
         while True:
             self._registered.clear()
+            if self.authentication is not None and self.pid is not None:
+                await self.authentication.authenticate(self.pid, master.pid)
             await self._register()
             try:
                 while await asyncio.wait_for(self._pings.get(), self._ping_timeout_secs):

@@ -148,6 +148,10 @@ class Mailbox:
         """What a handler is told of where a message comes from."""
         return sender
 
+    def _most(self, name: str) -> int:
+        """Bytes that a message of this name may have."""
+        return MAX_MESSAGE
+
     async def _receive(self, request: web.Request) -> web.Response:
         name = request.match_info["message"]
         sender = _sender(request)
@@ -156,7 +160,7 @@ class Mailbox:
         if (objection := self._objection(request, sender, name)) is not None:
             self._complain("Ignoring %s that claims to be from %s, because %s", name, sender, objection)
             return web.Response(status=403, text=f"{self._rule}, and {objection}.\n")
-        body = await read_body(request)
+        body = await read_body(request, self._most(name))
         if name not in self._handlers:
             log.warning("Dropping %s from %s: messages of this type are not understood", name, sender)
             return web.Response(status=202)
@@ -218,9 +222,10 @@ def _sender(request: web.Request) -> Pid | None:
         return None
 
 
-async def read_body(request: web.Request) -> bytes:
+async def read_body(request: web.Request, most: int = MAX_MESSAGE) -> bytes:
     """The body of a request.
 
+    :param most: how many bytes it may have.
     :raises web.HTTPException: it is too large, or does not come.
     """
     body = bytearray()
@@ -228,8 +233,8 @@ async def read_body(request: web.Request) -> bytes:
         async with asyncio.timeout(_PATIENCE_SECS):
             async for chunk in request.content.iter_chunked(1 << 16):
                 body += chunk
-                if len(body) > MAX_MESSAGE:
-                    raise web.HTTPRequestEntityTooLarge(MAX_MESSAGE, len(body))
+                if len(body) > most:
+                    raise web.HTTPRequestEntityTooLarge(most, len(body))
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
     return bytes(body)
