@@ -134,6 +134,12 @@ class AgentFlags:
     enforce_container_disk_quota: bool = flag(
         False, parse=boolean, help="End a container whose directory takes more than its --disk."
     )
+    # The fetcher
+    fetcher_stall_timeout: Duration = flag(
+        Duration.parse("1mins"),
+        parse=duration,
+        help="What is fetched for a container is given up after so long with less than a byte a second.",
+    )
     # cgroups/perf_event
     perf_events: str | None = flag(
         None,

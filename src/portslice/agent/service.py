@@ -13,10 +13,11 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -76,7 +77,13 @@ class Agent:
         isolators = make_isolators()
         self.port_mapping = startup.find_port_mapping(isolators)
         directories = Directories(self.flags.work_dir, self.flags.runtime_dir, (self.flags.socket_path,))
-        self.containerizer = Containerizer(directories, isolators, cpu_quota=self.flags.cgroups_enable_cfs)
+        self.containerizer = Containerizer(
+            directories,
+            isolators,
+            cpu_quota=self.flags.cgroups_enable_cfs,
+            disk_quota=self.flags.enforce_container_disk_quota,
+            fetch_stall_secs=self.flags.fetcher_stall_timeout.seconds,
+        )
         self.snapshots = Snapshots(self.containerizer)
         began = time.monotonic()
         self.containerizer.recover()
@@ -145,7 +152,9 @@ class Agent:
         return await asyncio.shield(launch)  # what is being started is watched, even if the caller hangs up meanwhile
 
     async def _launch(self, request: Request) -> Container:
-        container = await asyncio.to_thread(self.containerizer.launch, request)
+        # What is fetched may take for ever: that is for no thread that others wait for.
+        run = _in_own_thread if request.uris else asyncio.to_thread
+        container = await run(self.containerizer.launch, request)
         self._watch(container)
         return container
 
@@ -243,6 +252,32 @@ class Agent:
         self.containerizer.close(release=idle)
         if self._lock is not None:
             self._lock.close()
+
+
+async def _in_own_thread(work: Callable[[Request], Container], request: Request) -> Container:
+    """Like asyncio.to_thread, but the thread is not waited for when the agent ends."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Container] = loop.create_future()
+
+    def tell(result: Container | None, error: Exception | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        elif result is not None:
+            done.set_result(result)
+
+    def run() -> None:
+        result = failure = None
+        try:
+            result = work(request)
+        except Exception as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(tell, result, failure)
+
+    threading.Thread(target=run, name="launch", daemon=True).start()
+    return await done
 
 
 async def _readable(descriptor: int) -> None:

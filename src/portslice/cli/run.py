@@ -54,6 +54,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-e", "--env", type=_variable, action="append", default=[], metavar="NAME=VALUE", help="environment variable"
     )
     parser.add_argument(
+        "--uri", action="append", default=[], metavar="URI",
+        help="fetch into its directory first, and extract if it is an archive: a path, file://, http:// or https://",
+    )
+    parser.add_argument(
         "--user",
         type=_user,
         metavar="USER[:GROUP]",
@@ -91,6 +95,7 @@ def main(options: argparse.Namespace) -> int:
         "egress": options.egress,
         "ingress": options.ingress,
         "environment": dict(options.env),
+        "uris": options.uri,
         "user_namespace": options.userns,
         "read_only": options.read_only,
         "devices": options.device,

@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from portslice.containers.fetcher import Uri
 from portslice.containers.process import ProcessHandle
 from portslice.ports import PortRange, PortSet
 from portslice.rates import Rate
@@ -30,6 +31,7 @@ class Request:
         LAUNCH_CONTAINER), and its name is its id unless it has another.
     :param framework_id: of the Mesos framework whose task it is; empty: nobody's.
     :param ports: assigned ports by number, or how many.
+    :param uris: what is to be in its sandbox before it starts.
     :param user_namespace: uid and gid are not the host's but those of a user namespace, which own nothing outside.
     :param read_only: the file system, but for the sandbox and a private /tmp.
     :param devices: of the host's, below /dev, to be seen besides the usual ones.
@@ -49,6 +51,7 @@ class Request:
     disk: int | None = None
     ports: PortSet | int = 0
     environment: dict[str, str] = field(default_factory=dict)
+    uris: tuple[Uri, ...] = ()
     user_namespace: bool = False
     read_only: bool = False
     devices: tuple[Path, ...] = ()

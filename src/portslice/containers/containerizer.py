@@ -17,12 +17,12 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from portslice.containers import id_range, launcher
+from portslice.containers import fetcher, id_range, launcher
 from portslice.containers.container import Change, Container, Request, State
 from portslice.containers.isolators import Isolator, Launch, Sampler, Statistics
 from portslice.containers.journal import Journal
@@ -57,15 +57,30 @@ class Directories:
 class Containerizer:
     """The containers of one agent."""
 
-    def __init__(self, directories: Directories, isolators: Sequence[Isolator], *, cpu_quota: bool = False) -> None:
-        """:param cpu_quota: a container's CPUs are also its limit (--cgroups_enable_cfs)."""
+    def __init__(
+        self,
+        directories: Directories,
+        isolators: Sequence[Isolator],
+        *,
+        cpu_quota: bool = False,
+        disk_quota: bool = False,
+        fetch_stall_secs: float = 60.0,
+    ) -> None:
+        """:param cpu_quota: a container's CPUs are also its limit (--cgroups_enable_cfs).
+        :param disk_quota: so is its disk (--enforce_container_disk_quota), and what is fetched is to fit into it.
+        :param fetch_stall_secs: patience with a server that sends nothing (--fetcher_stall_timeout).
+        """
         self._cpu_quota = cpu_quota
+        self._disk_quota = disk_quota
+        self._fetch_stall_secs = fetch_stall_secs
         self._directories = directories
         self._isolators = tuple(isolators)
         self._journal = Journal(directories.runtime / "journal")
         self._containers: dict[str, Container] = {}
         self._lock = RLock()
         self.launch_errors = 0
+        self.fetches = 0  # launches with URIs that succeeded, as far as these go
+        self.fetch_errors = 0
         self.destroy_errors = 0
 
     # Looking
@@ -131,11 +146,13 @@ class Containerizer:
 
         :raises PortsliceError: nothing was started, and nothing stays.
         """
+        fetcher.check(request.uris)
         container = self._allocate(request)
         try:
-            container = self._start(container)
+            container = self._start(container, request.uris)
         except Exception as error:
             self.launch_errors += 1
+            self.fetch_errors += isinstance(error, launcher.FetchError)
             self._cleanup(container)
             self._forget(container)
             if isinstance(error, (OSError, ValueError)):  # the latter: a command with a NUL, for instance
@@ -191,16 +208,19 @@ class Containerizer:
             self._containers[container.id] = container
             return container
 
-    def _start(self, container: Container) -> Container:
+    def _start(self, container: Container, uris: Sequence[fetcher.Uri]) -> Container:
         with self._lock:
             launches = [isolator.prepare(container) for isolator in self._isolators]
         if container.standalone:  # one of this id that nobody remembers, from before the machine's boot
             _delete(container.sandbox)
         container.sandbox.mkdir(parents=True)
         spec = self._spec(container, launches)
+        if uris:
+            spec = self._with_fetch(spec, container, uris)
         os.chown(container.sandbox, spec.host_uid, spec.host_gid)
         container.sandbox.chmod(0o750)
         supervisor = launcher.launch(spec)
+        self.fetches += bool(uris)
         container = self._change(container, init=spec.record.init, supervisor=supervisor, state=State.RUNNING)
         with self._lock:
             for isolator in self._isolators:
@@ -230,6 +250,19 @@ class Containerizer:
             read_only=container.read_only,
             devices=container.devices,
         )
+
+    def _with_fetch(
+        self, spec: launcher.LaunchSpec, container: Container, uris: Sequence[fetcher.Uri]
+    ) -> launcher.LaunchSpec:
+        orders = fetcher.orders(
+            uris,
+            uid=spec.host_uid,
+            gid=spec.host_gid,
+            groups=_groups(container),
+            stall_secs=self._fetch_stall_secs,
+            max_bytes=container.disk if self._disk_quota else None,
+        )
+        return replace(spec, fetch=orders)
 
     # Changing
 
@@ -495,6 +528,15 @@ def _first_id(container: Container) -> int:
         if number >= id_range.SIZE:
             raise ParseError(f"A user namespace has the ids 0-{id_range.SIZE - 1}: not the {kind} {number}")
     return id_range.first_id(container.network.ephemeral)
+
+
+def _groups(container: Container) -> list[int]:
+    """Of the host, those of its user besides its own group; in a user namespace it has none of these."""
+    try:
+        entry = pwd.getpwuid(container.uid)
+    except KeyError:
+        return []
+    return [] if container.first_id is not None else os.getgrouplist(entry.pw_name, container.gid)
 
 
 def _home(uid: int) -> dict[str, str]:

@@ -11,6 +11,7 @@ import pwd
 from collections.abc import Mapping
 
 from portslice.containers.container import Request
+from portslice.containers.fetcher import Uri
 from portslice.engines.mesos.schema.mesos_pb2 import CommandInfo, Environment, FrameworkInfo, Resource, TaskInfo, Value
 from portslice.errors import ContainerError
 from portslice.ports import PortRange, PortSet
@@ -38,8 +39,6 @@ def request(
     for field, what in _NOT_YET.items():
         if task.HasField(field):
             raise ContainerError(f"{what} are not supported yet: task '{task.task_id.value}' asks for them")
-    if task.command.uris:
-        raise ContainerError("URIs are not fetched yet: have what the command needs on the host")
     uid, gid = _user(task.command.user or framework.user) if switch_user else (os.geteuid(), os.getegid())
     return Request(
         command=_command(task.command),
@@ -49,7 +48,9 @@ def request(
         framework_id=framework.id.value,
         cpus=round(scalar(task, "cpus") + EXECUTOR_CPUS, 3),
         mem=math.floor((scalar(task, "mem") + EXECUTOR_MEM) * (1 << 20)),
+        disk=math.floor(scalar(task, "disk") * (1 << 20)) or None,
         ports=ports(task, "ports"),
+        uris=tuple(map(_uri, task.command.uris)),
         environment={
             **environment,
             "MESOS_FRAMEWORK_ID": framework.id.value,
@@ -85,6 +86,11 @@ def _command(command: CommandInfo) -> tuple[str, ...]:
     if command.shell:
         return "sh", "-c", command.value
     return command.value, *command.arguments[1:]  # the first is the name that the program is to see
+
+
+def _uri(uri: CommandInfo.URI) -> Uri:
+    output_file = uri.output_file if uri.HasField("output_file") else None
+    return Uri(uri.value, executable=uri.executable, extract=uri.extract, output_file=output_file)
 
 
 def _user(name: str) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from aiohttp import web
 from portslice.agent.service import Agent
 from portslice.containers.container import Container, Request, State
 from portslice.containers.containerizer import KnownIdError
+from portslice.containers.fetcher import Uri
 from portslice.errors import AccessError, NotFoundError, ParseError, PortsliceError
 from portslice.http.access import Access, Caller
 from portslice.ports import PortSet
@@ -42,6 +43,7 @@ class Containers:
             uid=uid,
             gid=gid,
             environment=_environment(command),
+            uris=tuple(_uri(each) for each in command.get("uris", [])),
             **_resources(argument.get("resources", [])),
         )
         if argument.get("container", {}) not in _PLAIN:
@@ -115,9 +117,11 @@ def _command(command: dict[str, Any]) -> tuple[str, ...]:
     value = command.get("value")
     if not value:
         raise ParseError(f"{_FAILED}: 'launch_container.command' needs a 'value', since there are no images here")
-    if command.get("uris"):
-        raise ParseError(f"{_FAILED}: nothing is fetched here: 'launch_container.command.uris' must be empty")
     return ("sh", "-c", value) if command.get("shell", True) else (value, *command.get("arguments", [])[1:])
+
+
+def _uri(uri: dict[str, Any]) -> Uri:
+    return Uri(**{name: value for name, value in uri.items() if name != "cache"})
 
 
 def _environment(command: dict[str, Any]) -> dict[str, str]:

@@ -266,10 +266,18 @@ class Environment(_message.Message):
 class CommandInfo(_message.Message):
     __slots__ = ("uris", "environment", "value", "user", "shell", "arguments")
     class URI(_message.Message):
-        __slots__ = ("value",)
+        __slots__ = ("value", "executable", "extract", "cache", "output_file")
         VALUE_FIELD_NUMBER: _ClassVar[int]
+        EXECUTABLE_FIELD_NUMBER: _ClassVar[int]
+        EXTRACT_FIELD_NUMBER: _ClassVar[int]
+        CACHE_FIELD_NUMBER: _ClassVar[int]
+        OUTPUT_FILE_FIELD_NUMBER: _ClassVar[int]
         value: str
-        def __init__(self, value: _Optional[str] = ...) -> None: ...
+        executable: bool
+        extract: bool
+        cache: bool
+        output_file: str
+        def __init__(self, value: _Optional[str] = ..., executable: _Optional[bool] = ..., extract: _Optional[bool] = ..., cache: _Optional[bool] = ..., output_file: _Optional[str] = ...) -> None: ...
     URIS_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -431,8 +439,14 @@ class ContainerStatus(_message.Message):
     container_id: ContainerID
     def __init__(self, network_infos: _Optional[_Iterable[_Union[NetworkInfo, _Mapping]]] = ..., executor_pid: _Optional[int] = ..., container_id: _Optional[_Union[ContainerID, _Mapping]] = ...) -> None: ...
 
+class TaskResourceLimitation(_message.Message):
+    __slots__ = ("resources",)
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    resources: _containers.RepeatedCompositeFieldContainer[Resource]
+    def __init__(self, resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ...) -> None: ...
+
 class TaskStatus(_message.Message):
-    __slots__ = ("task_id", "state", "message", "slave_id", "timestamp", "executor_id", "source", "reason", "uuid", "container_status")
+    __slots__ = ("task_id", "state", "message", "slave_id", "timestamp", "executor_id", "source", "reason", "uuid", "container_status", "limitation")
     class Source(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SOURCE_MASTER: _ClassVar[TaskStatus.Source]
@@ -446,20 +460,24 @@ class TaskStatus(_message.Message):
         REASON_COMMAND_EXECUTOR_FAILED: _ClassVar[TaskStatus.Reason]
         REASON_EXECUTOR_TERMINATED: _ClassVar[TaskStatus.Reason]
         REASON_INVALID_OFFERS: _ClassVar[TaskStatus.Reason]
+        REASON_CONTAINER_LIMITATION_MEMORY: _ClassVar[TaskStatus.Reason]
         REASON_RECONCILIATION: _ClassVar[TaskStatus.Reason]
         REASON_SLAVE_DISCONNECTED: _ClassVar[TaskStatus.Reason]
         REASON_SLAVE_REMOVED: _ClassVar[TaskStatus.Reason]
         REASON_SLAVE_RESTARTED: _ClassVar[TaskStatus.Reason]
         REASON_TASK_INVALID: _ClassVar[TaskStatus.Reason]
+        REASON_CONTAINER_LIMITATION_DISK: _ClassVar[TaskStatus.Reason]
         REASON_CONTAINER_LAUNCH_FAILED: _ClassVar[TaskStatus.Reason]
     REASON_COMMAND_EXECUTOR_FAILED: TaskStatus.Reason
     REASON_EXECUTOR_TERMINATED: TaskStatus.Reason
     REASON_INVALID_OFFERS: TaskStatus.Reason
+    REASON_CONTAINER_LIMITATION_MEMORY: TaskStatus.Reason
     REASON_RECONCILIATION: TaskStatus.Reason
     REASON_SLAVE_DISCONNECTED: TaskStatus.Reason
     REASON_SLAVE_REMOVED: TaskStatus.Reason
     REASON_SLAVE_RESTARTED: TaskStatus.Reason
     REASON_TASK_INVALID: TaskStatus.Reason
+    REASON_CONTAINER_LIMITATION_DISK: TaskStatus.Reason
     REASON_CONTAINER_LAUNCH_FAILED: TaskStatus.Reason
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -471,6 +489,7 @@ class TaskStatus(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     UUID_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_STATUS_FIELD_NUMBER: _ClassVar[int]
+    LIMITATION_FIELD_NUMBER: _ClassVar[int]
     task_id: TaskID
     state: TaskState
     message: str
@@ -481,7 +500,8 @@ class TaskStatus(_message.Message):
     reason: TaskStatus.Reason
     uuid: bytes
     container_status: ContainerStatus
-    def __init__(self, task_id: _Optional[_Union[TaskID, _Mapping]] = ..., state: _Optional[_Union[TaskState, str]] = ..., message: _Optional[str] = ..., slave_id: _Optional[_Union[SlaveID, _Mapping]] = ..., timestamp: _Optional[float] = ..., executor_id: _Optional[_Union[ExecutorID, _Mapping]] = ..., source: _Optional[_Union[TaskStatus.Source, str]] = ..., reason: _Optional[_Union[TaskStatus.Reason, str]] = ..., uuid: _Optional[bytes] = ..., container_status: _Optional[_Union[ContainerStatus, _Mapping]] = ...) -> None: ...
+    limitation: TaskResourceLimitation
+    def __init__(self, task_id: _Optional[_Union[TaskID, _Mapping]] = ..., state: _Optional[_Union[TaskState, str]] = ..., message: _Optional[str] = ..., slave_id: _Optional[_Union[SlaveID, _Mapping]] = ..., timestamp: _Optional[float] = ..., executor_id: _Optional[_Union[ExecutorID, _Mapping]] = ..., source: _Optional[_Union[TaskStatus.Source, str]] = ..., reason: _Optional[_Union[TaskStatus.Reason, str]] = ..., uuid: _Optional[bytes] = ..., container_status: _Optional[_Union[ContainerStatus, _Mapping]] = ..., limitation: _Optional[_Union[TaskResourceLimitation, _Mapping]] = ...) -> None: ...
 
 class Task(_message.Message):
     __slots__ = ("name", "task_id", "framework_id", "executor_id", "slave_id", "state", "resources", "statuses", "status_update_state", "status_update_uuid", "labels", "discovery", "container", "user", "health_check", "kill_policy")
