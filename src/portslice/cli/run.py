@@ -136,7 +136,7 @@ def _attached(client: Client, container_id: str) -> int:
     if ended["exit_status"] is None:
         raise PortsliceError(f"The container '{ended['name']}' ended; {ended['message'].lower()}")
     if ended["message"]:
-        print(f"portslice: {ended['message']}", file=sys.stderr)
+        print(f"portslice: {ended['message'].partition(chr(10))[0]}", file=sys.stderr)
     return int(ended["exit_status"])
 
 

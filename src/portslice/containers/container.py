@@ -72,6 +72,19 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Limitation:
+    """That a container ended because it had more than its due.
+
+    :param resource: what of, as Mesos names it: `mem` or `disk`.
+    :param amount: bytes; of memory the most that it had, of disk its due.
+    """
+
+    resource: str
+    amount: int
+    message: str
+
+
+@dataclass(frozen=True)
 class Network:
     """The share of the network that the port_mapping isolator gave.
 
@@ -119,6 +132,7 @@ class Container:
     :param egress: limit asked for, as in `Request`; what is in effect stands in `network`. Likewise `ingress`.
     :param init: its first process; killing it ends all the others.
     :param supervisor: the process that writes the exit status when init has ended, and then ends.
+    :param limitation: why it was ended, or is being ended, if it had more than its due.
     :param exit_status: 0-255, 128 + n after signal n; None while it runs, or if it was lost.
     """
 
@@ -147,6 +161,7 @@ class Container:
     exit_status: int | None = None
     finished: float | None = None
     message: str = ""
+    limitation: Limitation | None = None
 
     @property
     def executor_name(self) -> str:
@@ -163,10 +178,12 @@ class Container:
     def task_state(self) -> str:
         """The state of a command task like this (Mesos' `TaskState`).
 
-        What ended by SIGTERM or SIGKILL counts as killed: these are the signals of a kill, and of the OOM killer.
+        What ended by SIGTERM or SIGKILL counts as killed: these are the signals of a kill.
         """
         if self.state is not State.EXITED:
             return "TASK_RUNNING" if self.state is State.RUNNING else "TASK_STAGING"
+        if self.limitation is not None:
+            return "TASK_FAILED"
         if self.exit_status is None:
             return "TASK_LOST"
         if self.exit_status in _KILLED:
@@ -193,6 +210,7 @@ class Container:
                 "devices": tuple(Path(path) for path in data.get("devices", ())),
                 "init": ProcessHandle(**data["init"]) if data["init"] else None,
                 "supervisor": ProcessHandle(**data["supervisor"]) if data["supervisor"] else None,
+                "limitation": Limitation(**data["limitation"]) if data.get("limitation") else None,
                 "state": State(data["state"]),
             }
         )

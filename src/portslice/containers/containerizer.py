@@ -23,7 +23,7 @@ from threading import RLock
 from typing import Any
 
 from portslice.containers import fetcher, id_range, launcher
-from portslice.containers.container import Change, Container, Request, State
+from portslice.containers.container import Change, Container, Limitation, Request, State
 from portslice.containers.isolators import Isolator, Launch, Sampler, Statistics
 from portslice.containers.journal import Journal
 from portslice.containers.record import Record
@@ -315,13 +315,13 @@ class Containerizer:
         if container.init is not None:
             container.init.signal(number)
 
-    def limit(self, container: Container, message: str) -> None:
+    def limit(self, container: Container, limitation: Limitation) -> None:
         """See `Containers.limit`."""
         with self.holding(container.id) as found:
             if found is not container:
                 return
-            container = self._change(container, message=message)
-        log.info("Ending container %s: %s", container.id, message)
+            container = self._change(container, message=limitation.message, limitation=limitation)
+        log.info("Ending container %s: %s", container.id, limitation.message)
         self.signal(container, signal.SIGKILL)
 
     def reap(self, container_id: str) -> Container:
@@ -335,6 +335,8 @@ class Containerizer:
             status = container.exit_status
         with self._lock:
             container = self._containers[container_id]  # it may have been updated meanwhile
+            if status and container.limitation is None and (limitation := self._limitation(container)) is not None:
+                container = container.changed(limitation=limitation, message=limitation.message)
             message = container.message or ("" if status is not None else "The exit status was lost")
             container = self._change(container, exit_status=status)  # the launcher's record goes with the clean-up
             self._cleanup(container)
@@ -351,6 +353,15 @@ class Containerizer:
         for old in exited[:-KEPT_EXITED]:
             self._forget(old)
         return container
+
+    def _limitation(self, container: Container) -> Limitation | None:
+        for isolator in self._isolators:
+            try:
+                if (found := isolator.limitation(container)) is not None:
+                    return found
+            except Exception as error:
+                log.error("It is not known what limit ended container %s, if any: %s", container.id, error)
+        return None
 
     def remove(self, container_id: str) -> None:
         """Forget a container that has ended, and its sandbox.

@@ -36,6 +36,7 @@ from portslice.engines.mesos.schema.mesos_pb2 import (
     Task,
     TaskID,
     TaskInfo,
+    TaskResourceLimitation,
     TaskState,
     TaskStatus,
 )
@@ -307,11 +308,8 @@ class Tasks:
         if running.record.killed:
             await self._end(running, container)
         ended = await self._agent.wait(container)
-        if ended.exit_status is None:
-            self._say(running, TASK_FAILED, message="Failed to get exit status for Command")
-        else:
-            state, message = status.end(ended.exit_status, killed=running.record.killed)
-            self._say(running, state, message=message)
+        end = status.end_of(ended, killed=running.record.killed)
+        self._say(running, end.state, message=end.message, reason=end.reason, limitation=end.limitation)
         if running.abandoned:
             self._complete(running)
 
@@ -348,6 +346,7 @@ class Tasks:
         *states: "TaskState",
         message: str = "",
         reason: "TaskStatus.Reason | None" = None,
+        limitation: TaskResourceLimitation | None = None,
     ) -> None:
         """Tell the framework how the task is; if it wants to hear of it no more, only the record."""
         record = running.record
@@ -360,6 +359,7 @@ class Tasks:
                 state,
                 message=message,
                 reason=reason,
+                limitation=limitation,
                 container=where,
             )
             for state in states

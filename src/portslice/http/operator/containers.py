@@ -20,6 +20,7 @@ from portslice.ports import PortSet
 from portslice.resources import Resources
 
 _MB = 1 << 20
+_LIMITATIONS = {"mem": "REASON_CONTAINER_LIMITATION_MEMORY", "disk": "REASON_CONTAINER_LIMITATION_DISK"}
 _FAILED = "Failed to launch container"
 # What `container` may say: nothing that this agent would have to do.
 _PLAIN: tuple[dict[str, str], ...] = ({}, {"type": "MESOS"})
@@ -64,6 +65,11 @@ class Containers:
         result: dict[str, Any] = {}
         if ended.exit_status is not None:
             result["exit_status"] = _wait_status(ended.exit_status)
+        if (limitation := ended.limitation) is not None:
+            amount = {"type": "SCALAR", "scalar": {"value": limitation.amount / _MB}, "role": "*"}
+            result["state"] = "TASK_FAILED"
+            result["reason"] = _LIMITATIONS[limitation.resource]
+            result["limitation"] = {"resources": [{"name": limitation.resource, **amount}]}
         if ended.message:
             result["message"] = ended.message
         return result
