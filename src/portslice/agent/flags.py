@@ -159,6 +159,12 @@ class AgentFlags:
         help="`reconnect`: go on with the containers of an earlier agent. `cleanup`: kill them, take the data plane "
         "from the host, and exit.",
     )
+    reconfiguration_policy: str = flag(
+        "equal",
+        parse=text,
+        help="In a cluster: `equal`: an agent starts again with the --resources, --attributes, --hostname and --port "
+        "that the master knows. `additive`: it may have more resources and attributes.",
+    )
     executor_shutdown_grace_period: Duration = flag(
         Duration.parse("5secs"), parse=duration, help="Between SIGTERM and SIGKILL when a container is killed."
     )

@@ -22,10 +22,12 @@ from typing import Any
 
 from portslice.agent.service import Agent
 from portslice.containers.container import Container, State
+from portslice.containers.launcher import FetchError
 from portslice.engines.mesos import commands, records, status
 from portslice.engines.mesos.meta import Meta
 from portslice.engines.mesos.schema.mesos_pb2 import (
     TASK_FAILED,
+    TASK_KILLED,
     TASK_KILLING,
     TASK_RUNNING,
     TASK_STARTING,
@@ -47,6 +49,8 @@ from portslice.errors import PortsliceError
 
 log = logging.getLogger(__name__)
 
+_LAUNCH_FAILED = TaskStatus.REASON_CONTAINER_LAUNCH_FAILED
+_LOOK_SECS = 1.0
 KILL_GRACE_SECS = 3.0  # of Mesos' command executor, where neither task nor kill has a kill policy
 
 
@@ -233,7 +237,9 @@ class Tasks:
         for running in list(self._tasks.values()):
             self._abandon(running)
         while self._at_work:
-            await asyncio.wait(self._at_work)
+            for running in list(self._tasks.values()):
+                self._stop_fetching(running)
+            await asyncio.wait(self._at_work, timeout=_LOOK_SECS)
 
     def close(self) -> None:
         """The agent stops; the containers go on."""
@@ -291,11 +297,12 @@ class Tasks:
             if running.abandoned:
                 self._complete(running)
                 return
+            killed = running.record.killed and isinstance(error, FetchError)
             self._say(
                 running,
-                TASK_FAILED,
+                TASK_KILLED if killed else TASK_FAILED,
                 message=f"Failed to launch container: {error}",
-                reason=TaskStatus.REASON_CONTAINER_LAUNCH_FAILED,
+                reason=TaskStatus.REASON_TASK_KILLED_DURING_LAUNCH if killed else _LAUNCH_FAILED,
             )
             return
         await self._follow(running, container)
@@ -321,8 +328,7 @@ class Tasks:
             self._meta.write(running.record)
             if running.record.updates and _has(running.record.framework, FrameworkInfo.Capability.TASK_KILLING_STATE):
                 self._say(running, TASK_KILLING)
-        if running.container is not None:  # otherwise as soon as it is launched
-            self._start(self._end(running, running.container))
+        self._stop(running)
 
     def _abandon(self, running: _Running) -> None:
         running.abandoned = True
@@ -333,8 +339,17 @@ class Tasks:
         else:
             running.record.killed = True
             self._meta.write(running.record)
-            if running.container is not None:
-                self._start(self._end(running, running.container))
+            self._stop(running)
+
+    def _stop(self, running: _Running) -> None:
+        if running.container is not None:
+            self._start(self._end(running, running.container))
+        else:  # otherwise as soon as it is launched
+            self._stop_fetching(running)
+
+    def _stop_fetching(self, running: _Running) -> None:
+        framework_id, name = _key(running.record)
+        self._agent.containerizer.stop_fetching(name, framework_id)
 
     async def _end(self, running: _Running, container: Container) -> None:
         if container.state is State.RUNNING:

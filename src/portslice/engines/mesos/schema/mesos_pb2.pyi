@@ -468,6 +468,7 @@ class TaskStatus(_message.Message):
         REASON_TASK_INVALID: _ClassVar[TaskStatus.Reason]
         REASON_CONTAINER_LIMITATION_DISK: _ClassVar[TaskStatus.Reason]
         REASON_CONTAINER_LAUNCH_FAILED: _ClassVar[TaskStatus.Reason]
+        REASON_TASK_KILLED_DURING_LAUNCH: _ClassVar[TaskStatus.Reason]
     REASON_COMMAND_EXECUTOR_FAILED: TaskStatus.Reason
     REASON_EXECUTOR_TERMINATED: TaskStatus.Reason
     REASON_INVALID_OFFERS: TaskStatus.Reason
@@ -479,6 +480,7 @@ class TaskStatus(_message.Message):
     REASON_TASK_INVALID: TaskStatus.Reason
     REASON_CONTAINER_LIMITATION_DISK: TaskStatus.Reason
     REASON_CONTAINER_LAUNCH_FAILED: TaskStatus.Reason
+    REASON_TASK_KILLED_DURING_LAUNCH: TaskStatus.Reason
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
