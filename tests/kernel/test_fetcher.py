@@ -3,6 +3,7 @@
 import base64
 import gzip
 import io
+import lzma
 import os
 import pwd
 import socket
@@ -156,7 +157,7 @@ def test_what_is_fetched(agent: Node, server: Server, user: dict[str, Any]) -> N
     }
     uris = [_url("plain"), {"value": _url("run"), "executable": True, "output_file": "bin/run"}, _url("a.tgz")]
     script = "cat plain && bin/run now && test -x sub/tool && rm -r plain bin sub a.tgz && readlink /proc/self/fd"
-    ended, sandbox = _run(agent, "sh", "-c", f"{script}; ls /proc/self/fd", uris=uris, **user)
+    ended, sandbox = _run(agent, "sh", "-c", f"{script}; ls /proc/self/fd", uris=uris, mem=32 * MB, **user)
     assert (sandbox / "stdout").read_text().split() == ["plainran", "now", "0", "1", "2", "3"]
     assert stat_mode(sandbox) == 0o750
     log = (sandbox / "stderr").read_text()
@@ -202,6 +203,7 @@ def test_local_files(agent: Node, files: Path) -> None:
     nobody = USERS["nobody"]
     _, sandbox = _run(agent, "./program", uris=[f"{files}/open", f"file://{files}/program"], **nobody)
     assert (sandbox / "open").read_text() == "open"
+    assert agent.cli("run", "--uri", f"{files}/open", "--", "cat", "open").stdout == "open"
     other = sandbox / "open"
     assert other.stat().st_uid == NOBODY
     for path, why in (
@@ -288,8 +290,12 @@ def test_uris_that_cannot_be_had(agent: Node, server: Server) -> None:
         message = _refused(agent, _url(path), disk=2 * MB)
         assert message.endswith(why) or f"{why} (" in message, message
         assert f"exited with status 1: Failed to fetch '{_url(path)}': " in message
+    server.files["/wide.tar.xz"] = lzma.compress(_tar((_member("wide"), bytes(80 * MB)), mode="w"), preset=9)
+    message = _refused(agent, _url("wide.tar.xz"), mem=32 * MB)
+    assert "exited with status 137: " in message
+    assert "Memory limit exceeded: Requested: 32MB" in message
     assert "Connection refused" in _refused(agent, "http://localhost:1/x")
-    assert agent.get("/metrics/snapshot")["containerizer/fetcher/task_fetches_failed"] == before + 7
+    assert agent.get("/metrics/snapshot")["containerizer/fetcher/task_fetches_failed"] == before + 8
     for uri, why in (
         ("http://localhost", "Malformed URI (missing path): http://localhost"),
         ("relative/path", "A relative path was passed for the resource"),
@@ -308,8 +314,8 @@ def test_uris_that_cannot_be_had(agent: Node, server: Server) -> None:
 
 @pytest.mark.native
 def test_slow_servers_keep_nobody_waiting(agent: Node, server: Server) -> None:
-    """More launches than the agent has threads wait for one; others are launched and end meanwhile. When the agent
-    crashes, its next life takes apart what was not launched."""
+    """More launches than the agent has threads wait for one; others are launched and end meanwhile. Nor does the agent
+    wait when it is to end: its next life takes apart what was not launched."""
     server.files["/dribble"] = b"x"
     threads = [threading.Thread(target=_try, args=(agent, f"slow{i}")) for i in range(12)]
     for thread in threads:
@@ -318,7 +324,7 @@ def test_slow_servers_keep_nobody_waiting(agent: Node, server: Server) -> None:
     agent.launch("quick", "true")
     assert agent.client.wait("quick")["exit_status"] == 0
     assert _preparing(agent, len(threads))
-    agent.crash()
+    assert agent.stop() == 0
     agent.start()
     left = {each["name"] for each in agent.client.containers()}
     assert not left & {each["name"] for each in slow}

@@ -1,21 +1,32 @@
 """What an agent of a cluster remembers and repeats, and how it reads addresses."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from portslice.containers.container import Container, Limitation
 from portslice.engines.mesos import updates
 from portslice.engines.mesos.compatibility import IncompatibleError, check
 from portslice.engines.mesos.detector import Master, detector
 from portslice.engines.mesos.meta import Meta, checked_id
 from portslice.engines.mesos.resources import attributes as attributes_of
 from portslice.engines.mesos.resources import resource
-from portslice.engines.mesos.schema.mesos_pb2 import TASK_FINISHED, TASK_RUNNING, TASK_STARTING, SlaveID, SlaveInfo
+from portslice.engines.mesos.schema.mesos_pb2 import (
+    TASK_FAILED,
+    TASK_FINISHED,
+    TASK_KILLED,
+    TASK_RUNNING,
+    TASK_STARTING,
+    SlaveID,
+    SlaveInfo,
+    TaskStatus,
+)
 from portslice.engines.mesos.schema.messages_pb2 import StatusUpdate
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
-from portslice.engines.mesos.status import update
+from portslice.engines.mesos.status import end_of, update
 from portslice.engines.mesos.updates import Stream
 from portslice.engines.mesos.wire import Pid
 from portslice.engines.mesos.zookeeper import Ensemble, master_of
@@ -199,3 +210,19 @@ def test_an_agent_may_come_back_with_more(other: SlaveInfo, why: str | None) -> 
         return
     with pytest.raises(IncompatibleError, match=f"^Failed to perform recovery: Configuration change not .*: .*{why}\n"):
         check(_info(BEFORE), other, "additive", Path("latest"))
+
+
+# Ends
+
+
+def test_what_ended_for_a_limit() -> None:
+    container = Container("c", "t", ("true",), 0, 0, Path("/c"), 0.0, exit_status=137)
+    assert end_of(container, killed=False)[:3] == (TASK_FAILED, "Command terminated with signal Killed", None)
+    limited = container.changed(limitation=Limitation("disk", 10 << 20, "Disk usage (12MB) exceeds quota (10MB)"))
+    assert Container.from_json(json.loads(json.dumps(limited.to_json()))) == limited
+    end = end_of(limited, killed=False)
+    assert (end.state, end.message) == (TASK_FAILED, "Disk usage (12MB) exceeds quota (10MB)")
+    assert end.reason == TaskStatus.REASON_CONTAINER_LIMITATION_DISK
+    assert end.limitation is not None
+    assert [(each.name, each.scalar.value) for each in end.limitation.resources] == [("disk", 10.0)]
+    assert end_of(limited, killed=True).state == TASK_KILLED

@@ -152,12 +152,15 @@ class Containerizer:
             container = self._start(container, request.uris)
         except Exception as error:
             self.launch_errors += 1
-            self.fetch_errors += isinstance(error, launcher.FetchError)
+            if isinstance(error, launcher.FetchError):
+                self.fetch_errors += 1
+                if (limitation := self._limitation(container)) is not None:
+                    error = launcher.FetchError(f"{error}: {limitation.message.partition(chr(10))[0]}")
             self._cleanup(container)
             self._forget(container)
             if isinstance(error, (OSError, ValueError)):  # the latter: a command with a NUL, for instance
                 raise ContainerError(f"Failed to launch container: {error}") from error
-            raise
+            raise error
         return container
 
     def _allocate(self, request: Request) -> Container:
