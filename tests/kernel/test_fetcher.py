@@ -6,7 +6,10 @@ import io
 import lzma
 import os
 import pwd
+import signal
 import socket
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -310,6 +313,31 @@ def test_uris_that_cannot_be_had(agent: Node, server: Server) -> None:
         (7, "'uris' must be a list of texts"),
     ):
         assert why in _refused(agent, uri), uri
+
+
+@pytest.mark.native
+def test_a_launch_that_waits_can_be_killed(agent: Node, server: Server) -> None:
+    server.files["/dribble"] = b"x"
+    server.asked.clear()
+    thread = threading.Thread(target=_try, args=(agent, "slow"))
+    thread.start()
+    until(lambda: _fetching(agent, server, 1), "launch that waits")
+    agent.client.kill("slow", "SIGTERM")
+    thread.join()
+    command = [sys.executable, "-m", "portslice", "--socket", str(agent.socket), "run", "--uri", _url("dribble")]
+    with subprocess.Popen([*command, "--", "true"], stderr=subprocess.PIPE, text=True) as run:
+        until(lambda: _fetching(agent, server, 1), "launch that waits")
+        run.send_signal(signal.SIGINT)
+        assert "Failed to fetch all URIs" in run.communicate()[1]
+    assert run.returncode == 1
+    assert _preparing(agent, 0) == []
+
+
+def _fetching(agent: Node, server: Server, count: int) -> bool:
+    if not _preparing(agent, count) or not server.asked:
+        return False
+    server.asked.clear()
+    return True
 
 
 @pytest.mark.native

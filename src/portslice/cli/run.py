@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, BinaryIO, TypeVar
@@ -106,6 +107,11 @@ def main(options: argparse.Namespace) -> int:
         container = client.launch(_given(request))
         print(json.dumps(container, indent=2) if options.json else container["name"])
         return 0
+    if options.uri:  # to fetch may take long: it can be ended, too, by the name
+        request["name"] = options.name or f"c-{uuid.uuid4()}"
+        for number in _ENDING:
+            signal.signal(number, _forward(client, request["name"]))
+        return _attached(client, client.launch(_given(request))["id"])
     # A signal between the launch and the handlers waits for them: the container must not be left behind.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:

@@ -313,15 +313,10 @@ class Containerizer:
 
     # Ending
 
-    def stop_fetching(self, name: str, framework_id: str) -> None:
-        """Have the launch of a framework's container fail, if it is waiting for what is fetched."""
-        try:
-            container = self.find(name, framework_id)
-        except NotFoundError:
-            return
+    def stop_fetching(self, container: Container) -> bool:
+        """Have the launch of a container fail that waits for what is fetched; False: it does not."""
         record = self._record(container)
-        if container.state is State.PREPARING and record.fetching:
-            launcher.kill(record, signal.SIGKILL)
+        return container.state is State.PREPARING and record.fetching and launcher.kill(record, signal.SIGKILL)
 
     def signal(self, container: Container, number: signal.Signals) -> None:
         """Send a signal to the container's first process; SIGKILL ends all processes of the container."""

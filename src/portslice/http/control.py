@@ -46,6 +46,7 @@ _STATUS: tuple[tuple[type[PortsliceError], int], ...] = (
     (ParseError, 400),
     (PortsliceError, 500),
 )
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 _LAST_ID = 2**32 - 2  # the next one means "none" (chown(2))
 
 
@@ -186,12 +187,15 @@ class Control:
         return web.json_response([each for one in containers for each in _refused(one, isolator.drops(one))])
 
     async def kill(self, request: web.Request) -> web.Response:
-        container = self._running(request.match_info["name"])
         name = _member(await _body(request), "signal", str, "SIGTERM")
         try:
             number = signal.Signals[name]
         except KeyError:
             raise ParseError(f"Unknown signal '{name}'") from None
+        container = self._find(request)
+        if number in _ENDING and self._agent.containerizer.stop_fetching(container):
+            return web.json_response(container_json(container))
+        container = self._running(container.id)
         await self._agent.kill(container, number)
         return web.json_response(container_json(container))
 

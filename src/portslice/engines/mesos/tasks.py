@@ -18,6 +18,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 
 from portslice.agent.service import Agent
@@ -45,7 +46,7 @@ from portslice.engines.mesos.schema.mesos_pb2 import (
 from portslice.engines.mesos.schema.messages_pb2 import ReconcileTasksMessage, StatusUpdate
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from portslice.engines.mesos.updates import Stream
-from portslice.errors import PortsliceError
+from portslice.errors import NotFoundError, PortsliceError
 
 log = logging.getLogger(__name__)
 
@@ -349,7 +350,8 @@ class Tasks:
 
     def _stop_fetching(self, running: _Running) -> None:
         framework_id, name = _key(running.record)
-        self._agent.containerizer.stop_fetching(name, framework_id)
+        with suppress(NotFoundError):
+            self._agent.containerizer.stop_fetching(self._agent.containerizer.find(name, framework_id))
 
     async def _end(self, running: _Running, container: Container) -> None:
         if container.state is State.RUNNING:

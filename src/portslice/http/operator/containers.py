@@ -86,6 +86,8 @@ class Containers:
             container = self._find(argument)
         except NotFoundError:
             raise NotFoundError(gone) from None
+        if self._agent.containerizer.stop_fetching(container):
+            return web.Response()
         if container.state is not State.RUNNING:
             raise NotFoundError(gone)
         self._agent.containerizer.signal(container, number)
