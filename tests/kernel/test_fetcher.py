@@ -237,6 +237,7 @@ def test_uris_with_credentials(agent: Node, server: Server) -> None:
     assert [word for word in ("s%40cret", "s@cret", "hidden", token) if word in told] == []
 
 
+@pytest.mark.native
 def test_archives_that_would_go_elsewhere(agent: Node, server: Server, files: Path) -> None:
     outside = f"../../{files.name}/planted"
     for name, members in {
