@@ -1,5 +1,6 @@
 """disk/du: what the sandboxes take, against du(1) and known files, and the end of who takes too much."""
 
+import json
 import os
 import re
 import signal
@@ -79,6 +80,15 @@ def test_a_container_over_its_quota_is_ended(agent: Node) -> None:
     agent.launch("greedy", "sh", "-c", WRITE.format(12 * MB), disk=10 * MB)
     ended = agent.client.wait("greedy")
     assert ended["exit_status"] == 128 + signal.SIGKILL
+    answer = json.dumps({"type": "WAIT_CONTAINER", "wait_container": {"container_id": {"value": ended["id"]}}})
+    told = agent.bed.run(agent.bed.host, "curl", "-sS", "--json", answer, "http://127.0.0.1:5051/api/v1").stdout
+    assert json.loads(told)["wait_container"] == {
+        "exit_status": signal.SIGKILL,
+        "state": "TASK_FAILED",
+        "reason": "REASON_CONTAINER_LIMITATION_DISK",
+        "limitation": {"resources": [{"name": "disk", "type": "SCALAR", "scalar": {"value": 10.0}, "role": "*"}]},
+        "message": ended["message"],
+    }
     assert re.fullmatch(r"Disk usage \(12\d*[KM]B\) exceeds quota \(10MB\)", ended["message"])
     assert f"exited (137: {ended['message']})" in agent.cli("ps", "--all").stdout
     attached = agent.cli("run", "--disk", "1MB", "--", "sh", "-c", WRITE.format(2 * MB), check=False)

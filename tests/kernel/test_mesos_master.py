@@ -2,6 +2,7 @@
 tasks on it."""
 
 import os
+import re
 import signal
 import subprocess
 from collections import Counter
@@ -17,6 +18,7 @@ from portslice.demo.node import Node
 from portslice.demo.testbed import HOST_ADDRESS, Testbed, testbed
 from portslice.engines.mesos.schema import executor_pb2, mesos_pb2, messages_pb2
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
+from tests.kernel import peer
 from tests.kernel.waiting import until
 from tests.mesos import install
 from tests.mesos.framework import Connection, Framework, send, task
@@ -301,9 +303,8 @@ def test_a_hundred_tasks(framework: Framework) -> None:
     """None is lost, no update comes twice or out of order."""
     names = [f"task-{number}" for number in range(100)]
     framework.launch(*(task(name, "sleep 0.1", (31100 + at, 31100 + at)) for at, name in enumerate(names)))
-    for name in names:
-        framework.status(name, "TASK_FINISHED")
     wanted = ("TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED")
+    until(lambda: all(wanted[-1] in framework.states(name) for name in names), "end of all")
     assert Counter(tuple(framework.states(name)) for name in names) == {wanted: 100}
 
 
@@ -460,3 +461,71 @@ def test_bad_messages_of_the_master(master: AnyMaster, agent: Node, framework: F
     half.close()
     framework.run(task("after", "sleep 1000"))
     assert "Failed to deserialize 'mesos.internal.RunTaskMessage'" in agent.log
+
+
+# What tasks are given, and what they may have
+
+
+def test_uris_of_tasks(master: AnyMaster, agent: Node, framework: Framework) -> None:
+    """They are there when the task begins; without them it does not, and a kill does not wait for a slow server."""
+    page = {"value": f"http://{master.address}/version", "output_file": "version"}
+    here = {"value": "file:///etc/hostname", "cache": True, "extract": False}
+    command = "grep 1.11 version && cmp hostname /etc/hostname"
+    framework.launch(task("fetches", {"value": command, "uris": [page, here]}))
+    framework.status("fetches", "TASK_FINISHED")
+    framework.launch(task("fails", {"value": "true", "uris": [{"value": "/none"}]}))
+    failed = framework.status("fails", "TASK_FAILED")
+    words = "Failed to launch container: Failed to fetch all URIs for container '[^']*': exited with status 1: "
+    assert re.fullmatch(f"{words}Failed to fetch '/none': No such file or directory", failed["message"])
+    assert (failed["source"], failed["reason"]) == ("SOURCE_AGENT", "REASON_CONTAINER_LAUNCH_FAILED")
+    with peer.listen(master.bed.host, "tcp", (HOST_ADDRESS, 8000)) as silent:
+        uris = [{"value": f"http://{HOST_ADDRESS}:8000/x"}]
+        framework.launch(task("waits", {"value": "true", "uris": uris}))
+        with peer.accepted(silent):
+            framework.kill("waits")
+            killed = framework.status("waits", "TASK_KILLED")
+    assert killed["reason"] == "REASON_TASK_KILLED_DURING_LAUNCH"
+    assert {"fails", "waits"}.isdisjoint(each["name"] for each in agent.client.containers())
+
+
+def test_a_task_that_runs_out_of_memory(framework: Framework) -> None:
+    framework.launch(task("hog", "exec python3 -c 'held = bytearray(200 << 20)'"))
+    failed = framework.status("hog", "TASK_FAILED")
+    assert failed["message"].startswith("Memory limit exceeded: Requested: 64MB Maximum Used: ")
+    assert (failed["source"], failed["reason"]) == ("SOURCE_AGENT", "REASON_CONTAINER_LIMITATION_MEMORY")
+    (resource,) = failed["limitation"]["resources"]
+    assert resource["name"] == "mem"
+    assert 32 < resource["scalar"]["value"] <= 64
+
+
+def test_an_agent_that_has_become_bigger(master: AnyMaster, agent: Node, framework: Framework) -> None:
+    """It does not start but with --reconfiguration_policy=additive; then its tasks go on, and it has more to offer."""
+    framework.run(task("stays", "sleep 1000"))
+    (before,) = master.agents()
+    agent.stop()
+    resources = next(flag for flag in agent.flags if flag.startswith("--resources="))
+    agent.flags[agent.flags.index(resources)] = f"{resources};cpus:64"
+    refused = agent.agent()
+    assert refused.returncode == 1
+    assert "EXIT with status 1: Failed to perform recovery: Incompatible agent info detected. \n---" in refused.stderr
+    assert f"rm -f {agent.directory}/work/meta/slaves/latest\n" in refused.stderr
+    assert agent.agent("--reconfiguration_policy=any").returncode == 1
+    agent.flags.append("--reconfiguration_policy=additive")
+    agent.start()
+    (after,) = until(master.agents, "agent of the master")
+    assert (after["id"], after["resources"]["cpus"]) == (before["id"], 64)
+    assert list(_running(agent)) == ["stays"]
+
+    def offered() -> bool:
+        resources = framework.offer()["resources"]
+        return any(each["name"] == "cpus" and each["scalar"]["value"] > 60 for each in resources)
+
+    until(offered, "bigger offer")
+    agent.stop()
+    agent.flags[agent.flags.index(f"{resources};cpus:64")] = resources
+    shrunk = agent.agent()
+    assert "`additive` policy: Value of scalar resource 'cpus' decreased from 64 to" in shrunk.stderr
+    agent.flags[agent.flags.index(resources)] = f"{resources};cpus:64"
+    agent.flags.remove("--reconfiguration_policy=additive")
+    agent.start()  # the bigger one is the known one now
+    until(master.agents, "agent of the master")

@@ -440,6 +440,9 @@ def test_commands(agent: Node) -> None:
     exact = {"shell": False, "arguments": ["echo", "$HOME", "a  b"]}
     assert launch(agent, "exact", "/bin/echo", command=exact, container={"type": "MESOS"}).status == 200
     assert output(agent, "exact") == "$HOME a  b\n"
+    uris = {"uris": [{"value": "file:///etc/hostname", "output_file": "here", "cache": True, "extract": False}]}
+    assert launch(agent, "fetched", "cmp here /etc/hostname && echo same", command=uris).status == 200
+    assert output(agent, "fetched") == "same\n"
 
 
 Records = Generator[dict[str, Any], None, None]
@@ -454,7 +457,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"container_id": {"value": "running"}, "command": {"value": "true"}}, "'running' is running already"),
     ({"command": {"value": "a\0b"}}, "Failed to launch container: embedded null byte"),
     ({"command": {}}, "'launch_container.command' needs a 'value'"),
-    ({"command": {"value": "a", "uris": [{"value": "a"}]}}, "'launch_container.command.uris' must be empty"),
+    ({"command": {"value": "a", "uris": [{"value": "a"}]}}, "Could not fetch: A relative path was passed"),
     ({"command": {"value": "a", "environment": {"variables": [{"name": "A", "secret": {}}]}}}, "needs a 'value'"),
     ({"command": {"value": "true", "user": "no-such-user"}}, "Failed to get user information for 'no-such-user'"),
     ({"command": {"value": "true", "user": "a\0b"}}, "Failed to get user information for 'a\0b'"),

@@ -171,7 +171,8 @@ class Framework:
         with closing(connection):
             connection.request("POST", _PATH, json.dumps(call), headers)
             response = connection.getresponse()
-            assert response.status == 202, response.read()
+            if response.status != 202:  # the reader subscribes again then
+                raise ValueError(f"{kind}: {response.status} {response.read()!r}")
 
     def _read(self) -> None:
         while not self._closed:

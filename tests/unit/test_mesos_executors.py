@@ -40,7 +40,7 @@ def _executor(name: str = "e", **fields: Any) -> mesos_pb2.ExecutorInfo:
 def test_a_container_has_what_its_executor_and_tasks_ask_for() -> None:
     executor = _executor(resources=_resources(0.1, 32))
     tasks = [_task("a", resources=_resources(1.2, 100, (1, 2))), _task("b", resources=_resources(0.1, 0.5, (3, 4)))]
-    assert commands.amounts(executor, tasks) == (1.4, int(132.5 * (1 << 20)), PortSet.of(range(1, 5)))
+    assert commands.amounts(executor, tasks) == (1.4, int(132.5 * (1 << 20)), None, PortSet.of(range(1, 5)))
     with pytest.raises(ParseError):
         commands.amounts(executor, [_task("c", resources=_resources(1, 1, (70000, 70001)))])
 

@@ -1,21 +1,37 @@
 """What an agent of a cluster remembers and repeats, and how it reads addresses."""
 
 import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from portslice.containers.container import Container, Limitation
 from portslice.engines.mesos import updates
+from portslice.engines.mesos.compatibility import IncompatibleError, check
 from portslice.engines.mesos.detector import Master, detector
 from portslice.engines.mesos.meta import Meta, checked_id
-from portslice.engines.mesos.schema.mesos_pb2 import TASK_FINISHED, TASK_RUNNING, TASK_STARTING, SlaveID, SlaveInfo
+from portslice.engines.mesos.resources import attributes as attributes_of
+from portslice.engines.mesos.resources import resource
+from portslice.engines.mesos.schema.mesos_pb2 import (
+    TASK_FAILED,
+    TASK_FINISHED,
+    TASK_KILLED,
+    TASK_RUNNING,
+    TASK_STARTING,
+    SlaveID,
+    SlaveInfo,
+    TaskStatus,
+)
 from portslice.engines.mesos.schema.messages_pb2 import StatusUpdate
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
-from portslice.engines.mesos.status import update
+from portslice.engines.mesos.status import end_of, update
 from portslice.engines.mesos.updates import Stream
 from portslice.engines.mesos.wire import Pid
 from portslice.engines.mesos.zookeeper import Ensemble, master_of
 from portslice.errors import ParseError
+from portslice.resources import Resources, parse_attributes
 
 
 def _record(task: str = "t", framework: str = "f") -> TaskRecord:
@@ -146,3 +162,67 @@ def test_tasks_on_record(tmp_path: Path) -> None:
 def test_ids_that_are_no_names(text: str, tmp_path: Path) -> None:
     with pytest.raises(ParseError, match="contains invalid characters"):
         checked_id(text)
+
+
+# Changes between two lives
+
+
+def _info(resources: str, attributes: str = "rack:a", **changes: Any) -> SlaveInfo:
+    listed = map(resource, Resources.parse(resources, "*"))
+    given = attributes_of(parse_attributes(attributes))
+    return SlaveInfo(**{"hostname": "h", "port": 5051, "resources": listed, "attributes": given, **changes})
+
+
+BEFORE = "cpus:2;mem:1024;ports:[31000-31099];bugs:{a,b}"
+MORE = "cpus:4;mem:1024;ports:[30000-31050,31051-32000];bugs:{a,b,c};disk:5"
+
+
+def test_an_agent_comes_back_as_it_was() -> None:
+    latest = Path("/w/meta/slaves/latest")
+    check(_info(BEFORE), _info("bugs:{b,a};ports:[31050-31099,31000-31049];mem:1024;cpus:2"), "equal", latest)
+    for other in (_info(MORE), _info(BEFORE, "rack:b"), _info(BEFORE, hostname="i"), _info(BEFORE, port=1)):
+        with pytest.raises(IncompatibleError) as raised:
+            check(_info(BEFORE), other, "equal", latest)
+        words = str(raised.value)
+        assert words.startswith("Failed to perform recovery: Incompatible agent info detected. \n-----")
+        assert "\nOld agent info:\nhostname: \"h\"\n" in words
+        assert "\nTo restart this agent with a new agent id instead, do as follows:\nrm -f " + str(latest) in words
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        (_info(MORE, "rack:a;u:1"), None),
+        (_info(BEFORE.replace("cpus:2", "cpus:1.5")), "Value of scalar resource 'cpus' decreased from 2 to 1.5"),
+        (_info(BEFORE.replace("31099", "31098")), r"'ports' \(\[31000-31099\]\) not included in .* \[31000-31098\]"),
+        (_info(BEFORE.replace("a,b", "b")), r"'bugs' \({a, b}\) not included in current {b}"),
+        (_info(BEFORE.replace("mem:1024;", "")), r"Resource not found: mem\(\*\):1024"),
+        (_info(BEFORE, "row:1"), "Couldn't find attribute rack:a"),
+        (_info(BEFORE, "rack:1"), "Type of attribute 'rack' changed from TEXT to SCALAR"),
+        (_info(BEFORE, "rack:b"), "Value of text attribute 'rack' changed from a to b"),
+        (_info(MORE, hostname="i"), "Hostname changed from h to i"),
+        (_info(MORE, port=1), "Port changed from 5051 to 1"),
+    ],
+)
+def test_an_agent_may_come_back_with_more(other: SlaveInfo, why: str | None) -> None:
+    if why is None:
+        check(_info(BEFORE), other, "additive", Path("latest"))
+        return
+    with pytest.raises(IncompatibleError, match=f"^Failed to perform recovery: Configuration change not .*: .*{why}\n"):
+        check(_info(BEFORE), other, "additive", Path("latest"))
+
+
+# Ends
+
+
+def test_what_ended_for_a_limit() -> None:
+    container = Container("c", "t", ("true",), 0, 0, Path("/c"), 0.0, exit_status=137)
+    assert end_of(container, killed=False)[:3] == (TASK_FAILED, "Command terminated with signal Killed", None)
+    limited = container.changed(limitation=Limitation("disk", 10 << 20, "Disk usage (12MB) exceeds quota (10MB)"))
+    assert Container.from_json(json.loads(json.dumps(limited.to_json()))) == limited
+    end = end_of(limited, killed=False)
+    assert (end.state, end.message) == (TASK_FAILED, "Disk usage (12MB) exceeds quota (10MB)")
+    assert end.reason == TaskStatus.REASON_CONTAINER_LIMITATION_DISK
+    assert end.limitation is not None
+    assert [(each.name, each.scalar.value) for each in end.limitation.resources] == [("disk", 10.0)]
+    assert end_of(limited, killed=True).state == TASK_KILLED

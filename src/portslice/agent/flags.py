@@ -151,6 +151,12 @@ class AgentFlags:
     enforce_container_disk_quota: bool = flag(
         False, parse=boolean, help="End a container whose directory takes more than its --disk."
     )
+    # The fetcher
+    fetcher_stall_timeout: Duration = flag(
+        Duration.parse("1mins"),
+        parse=duration,
+        help="What is fetched for a container is given up after so long with less than a byte a second.",
+    )
     # cgroups/perf_event
     perf_events: str | None = flag(
         None,
@@ -169,6 +175,12 @@ class AgentFlags:
         parse=text,
         help="`reconnect`: go on with the containers of an earlier agent. `cleanup`: kill them, take the data plane "
         "from the host, and exit.",
+    )
+    reconfiguration_policy: str = flag(
+        "equal",
+        parse=text,
+        help="In a cluster: `equal`: an agent starts again with the --resources, --attributes, --hostname and --port "
+        "that the master knows. `additive`: it may have more resources and attributes.",
     )
     executor_shutdown_grace_period: Duration = flag(
         Duration.parse("5secs"), parse=duration, help="Between SIGTERM and SIGKILL when a container is killed."

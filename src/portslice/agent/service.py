@@ -13,10 +13,11 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +30,7 @@ from portslice.containers import descriptors
 from portslice.containers.container import Container, Request, State
 from portslice.containers.containerizer import Containerizer, Directories
 from portslice.containers.isolators import Sampler
-from portslice.errors import PortsliceError
+from portslice.errors import NotFoundError, PortsliceError
 from portslice.flags import startup_line
 from portslice.statistics import Snapshots
 
@@ -76,7 +77,13 @@ class Agent:
         isolators = make_isolators()
         self.port_mapping = startup.find_port_mapping(isolators)
         directories = Directories(self.flags.work_dir, self.flags.runtime_dir, (self.flags.socket_path,))
-        self.containerizer = Containerizer(directories, isolators, cpu_quota=self.flags.cgroups_enable_cfs)
+        self.containerizer = Containerizer(
+            directories,
+            isolators,
+            cpu_quota=self.flags.cgroups_enable_cfs,
+            disk_quota=self.flags.enforce_container_disk_quota,
+            fetch_stall_secs=self.flags.fetcher_stall_timeout.seconds,
+        )
         self.snapshots = Snapshots(self.containerizer)
         began = time.monotonic()
         self.containerizer.recover()
@@ -142,7 +149,9 @@ class Agent:
         return await asyncio.shield(launch)  # what is being started is watched, even if the caller hangs up meanwhile
 
     async def _launch(self, request: Request) -> Container:
-        container = await asyncio.to_thread(self.containerizer.launch, request)
+        # What is fetched may take for ever: that is for no thread that others wait for.
+        run = _in_own_thread if request.uris else asyncio.to_thread
+        container = await run(self.containerizer.launch, request)
         self._watch(container)
         return container
 
@@ -174,6 +183,11 @@ class Agent:
         if number is signal.SIGTERM:
             grace = self.flags.executor_shutdown_grace_period.seconds if grace_secs is None else grace_secs
             self._start(self._insist(container, grace))
+
+    def stop_fetching(self, name: str, framework_id: str) -> None:
+        """Have the launch of a container fail, if it waits for what is fetched."""
+        with suppress(NotFoundError):
+            self.containerizer.stop_fetching(self.containerizer.find(name, framework_id))
 
     async def _insist(self, container: Container, grace_secs: float) -> None:
         try:
@@ -240,6 +254,32 @@ class Agent:
         self.containerizer.close(release=idle)
         if self._lock is not None:
             self._lock.close()
+
+
+async def _in_own_thread(work: Callable[[Request], Container], request: Request) -> Container:
+    """Like asyncio.to_thread, but the thread is not waited for when the agent ends."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Container] = loop.create_future()
+
+    def tell(result: Container | None, error: Exception | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        elif result is not None:
+            done.set_result(result)
+
+    def run() -> None:
+        result = failure = None
+        try:
+            result = work(request)
+        except Exception as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(tell, result, failure)
+
+    threading.Thread(target=run, name="launch", daemon=True).start()
+    return await done
 
 
 async def _readable(descriptor: int) -> None:

@@ -49,5 +49,5 @@ def main(options: argparse.Namespace) -> int:
 def _state(container: dict[str, Any]) -> str:
     if container["state"] != "exited":
         return str(container["state"])
-    status, message = container["exit_status"], container["message"]
+    status, message = container["exit_status"], container["message"].partition("\n")[0]
     return f"exited ({'?' if status is None else status}{': ' if message else ''}{message})"

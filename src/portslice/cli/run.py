@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, BinaryIO, TypeVar
@@ -54,6 +55,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-e", "--env", type=_variable, action="append", default=[], metavar="NAME=VALUE", help="environment variable"
     )
     parser.add_argument(
+        "--uri", action="append", default=[], metavar="URI",
+        help="fetch into its directory first, and extract if it is an archive: a path, file://, http:// or https://",
+    )
+    parser.add_argument(
         "--user",
         type=_user,
         metavar="USER[:GROUP]",
@@ -91,6 +96,7 @@ def main(options: argparse.Namespace) -> int:
         "egress": options.egress,
         "ingress": options.ingress,
         "environment": dict(options.env),
+        "uris": options.uri,
         "user_namespace": options.userns,
         "read_only": options.read_only,
         "devices": options.device,
@@ -101,6 +107,11 @@ def main(options: argparse.Namespace) -> int:
         container = client.launch(_given(request))
         print(json.dumps(container, indent=2) if options.json else container["name"])
         return 0
+    if options.uri:  # to fetch may take long: it can be ended, too, by the name
+        request["name"] = options.name or f"c-{uuid.uuid4()}"
+        for number in _ENDING:
+            signal.signal(number, _forward(client, request["name"]))
+        return _attached(client, client.launch(_given(request))["id"])
     # A signal between the launch and the handlers waits for them: the container must not be left behind.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
@@ -131,7 +142,7 @@ def _attached(client: Client, container_id: str) -> int:
     if ended["exit_status"] is None:
         raise PortsliceError(f"The container '{ended['name']}' ended; {ended['message'].lower()}")
     if ended["message"]:
-        print(f"portslice: {ended['message']}", file=sys.stderr)
+        print(f"portslice: {ended['message'].partition(chr(10))[0]}", file=sys.stderr)
     return int(ended["exit_status"])
 
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from portslice.containers.fetcher import Uri
 from portslice.containers.process import ProcessHandle
 from portslice.ports import PortRange, PortSet
 from portslice.rates import Rate
@@ -43,6 +44,7 @@ class Request:
     :param executor: name and source of the framework's own executor that it is (its id is the container's name); None:
         that of a command task, whose names follow from the command.
     :param ports: assigned ports by number, or how many.
+    :param uris: what is to be in its sandbox before it starts.
     :param user_namespace: uid and gid are not the host's but those of a user namespace, which own nothing outside.
     :param read_only: the file system, but for the sandbox and a private /tmp.
     :param devices: of the host's, below /dev, to be seen besides the usual ones.
@@ -63,6 +65,7 @@ class Request:
     disk: int | None = None
     ports: PortSet | int = 0
     environment: dict[str, str] = field(default_factory=dict)
+    uris: tuple[Uri, ...] = ()
     user_namespace: bool = False
     read_only: bool = False
     devices: tuple[Path, ...] = ()
@@ -80,6 +83,19 @@ class Change:
     ports: PortSet | int | None = None
     egress: int | None = None
     ingress: int | None = None
+
+
+@dataclass(frozen=True)
+class Limitation:
+    """That a container ended because it had more than its due.
+
+    :param resource: what of, as Mesos names it: `mem` or `disk`.
+    :param amount: bytes; of memory the most that it had, of disk its due.
+    """
+
+    resource: str
+    amount: int
+    message: str
 
 
 @dataclass(frozen=True)
@@ -131,6 +147,7 @@ class Container:
     :param egress: limit asked for, as in `Request`; what is in effect stands in `network`. Likewise `ingress`.
     :param init: its first process; killing it ends all the others.
     :param supervisor: the process that writes the exit status when init has ended, and then ends.
+    :param limitation: why it was ended, or is being ended, if it had more than its due.
     :param exit_status: 0-255, 128 + n after signal n; None while it runs, or if it was lost.
     """
 
@@ -160,6 +177,7 @@ class Container:
     exit_status: int | None = None
     finished: float | None = None
     message: str = ""
+    limitation: Limitation | None = None
 
     @property
     def executor_name(self) -> str:
@@ -175,10 +193,12 @@ class Container:
     def task_state(self) -> str:
         """The state of a command task like this (Mesos' `TaskState`).
 
-        What ended by SIGTERM or SIGKILL counts as killed: these are the signals of a kill, and of the OOM killer.
+        What ended by SIGTERM or SIGKILL counts as killed: these are the signals of a kill.
         """
         if self.state is not State.EXITED:
             return "TASK_RUNNING" if self.state is State.RUNNING else "TASK_STAGING"
+        if self.limitation is not None:
+            return "TASK_FAILED"
         if self.exit_status is None:
             return "TASK_LOST"
         if self.exit_status in _KILLED:
@@ -206,6 +226,7 @@ class Container:
                 "devices": tuple(Path(path) for path in data.get("devices", ())),
                 "init": ProcessHandle(**data["init"]) if data["init"] else None,
                 "supervisor": ProcessHandle(**data["supervisor"]) if data["supervisor"] else None,
+                "limitation": Limitation(**data["limitation"]) if data.get("limitation") else None,
                 "state": State(data["state"]),
             }
         )

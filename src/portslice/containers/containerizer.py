@@ -17,13 +17,13 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from portslice.containers import id_range, launcher
-from portslice.containers.container import Change, Container, Request, State
+from portslice.containers import fetcher, id_range, launcher
+from portslice.containers.container import Change, Container, Limitation, Request, State
 from portslice.containers.isolators import Isolator, Launch, Sampler, Statistics
 from portslice.containers.journal import Journal
 from portslice.containers.record import Record
@@ -57,15 +57,30 @@ class Directories:
 class Containerizer:
     """The containers of one agent."""
 
-    def __init__(self, directories: Directories, isolators: Sequence[Isolator], *, cpu_quota: bool = False) -> None:
-        """:param cpu_quota: a container's CPUs are also its limit (--cgroups_enable_cfs)."""
+    def __init__(
+        self,
+        directories: Directories,
+        isolators: Sequence[Isolator],
+        *,
+        cpu_quota: bool = False,
+        disk_quota: bool = False,
+        fetch_stall_secs: float = 60.0,
+    ) -> None:
+        """:param cpu_quota: a container's CPUs are also its limit (--cgroups_enable_cfs).
+        :param disk_quota: so is its disk (--enforce_container_disk_quota), and what is fetched is to fit into it.
+        :param fetch_stall_secs: patience with a server that sends nothing (--fetcher_stall_timeout).
+        """
         self._cpu_quota = cpu_quota
+        self._disk_quota = disk_quota
+        self._fetch_stall_secs = fetch_stall_secs
         self._directories = directories
         self._isolators = tuple(isolators)
         self._journal = Journal(directories.runtime / "journal")
         self._containers: dict[str, Container] = {}
         self._lock = RLock()
         self.launch_errors = 0
+        self.fetches = 0  # launches with URIs that succeeded, as far as these go
+        self.fetch_errors = 0
         self.destroy_errors = 0
 
     # Looking
@@ -136,16 +151,21 @@ class Containerizer:
 
         :raises PortsliceError: nothing was started, and nothing stays.
         """
+        fetcher.check(request.uris)
         container = self._allocate(request)
         try:
-            container = self._start(container)
+            container = self._start(container, request.uris)
         except Exception as error:
             self.launch_errors += 1
+            if isinstance(error, launcher.FetchError):
+                self.fetch_errors += 1
+                if (limitation := self._limitation(container)) is not None:
+                    error = launcher.FetchError(f"{error}: {limitation.message.partition(chr(10))[0]}")
             self._cleanup(container)
             self._forget(container)
             if isinstance(error, (OSError, ValueError)):  # the latter: a command with a NUL, for instance
                 raise ContainerError(f"Failed to launch container: {error}") from error
-            raise
+            raise error
         return container
 
     def _allocate(self, request: Request) -> Container:
@@ -197,16 +217,19 @@ class Containerizer:
             self._containers[container.id] = container
             return container
 
-    def _start(self, container: Container) -> Container:
+    def _start(self, container: Container, uris: Sequence[fetcher.Uri]) -> Container:
         with self._lock:
             launches = [isolator.prepare(container) for isolator in self._isolators]
         if container.standalone:  # one of this id that nobody remembers, from before the machine's boot
             _delete(container.sandbox)
         container.sandbox.mkdir(parents=True)
         spec = self._spec(container, launches)
+        if uris:
+            spec = self._with_fetch(spec, container, uris)
         os.chown(container.sandbox, spec.host_uid, spec.host_gid)
         container.sandbox.chmod(0o750)
         supervisor = launcher.launch(spec)
+        self.fetches += bool(uris)
         container = self._change(container, init=spec.record.init, supervisor=supervisor, state=State.RUNNING)
         with self._lock:
             for isolator in self._isolators:
@@ -236,6 +259,19 @@ class Containerizer:
             read_only=container.read_only,
             devices=container.devices,
         )
+
+    def _with_fetch(
+        self, spec: launcher.LaunchSpec, container: Container, uris: Sequence[fetcher.Uri]
+    ) -> launcher.LaunchSpec:
+        orders = fetcher.orders(
+            uris,
+            uid=spec.host_uid,
+            gid=spec.host_gid,
+            groups=_groups(container),
+            stall_secs=self._fetch_stall_secs,
+            max_bytes=container.disk if self._disk_quota else None,
+        )
+        return replace(spec, fetch=orders)
 
     # Changing
 
@@ -283,18 +319,23 @@ class Containerizer:
 
     # Ending
 
+    def stop_fetching(self, container: Container) -> bool:
+        """Have the launch of a container fail that waits for what is fetched; False: it does not."""
+        record = self._record(container)
+        return container.state is State.PREPARING and record.fetching and launcher.kill(record, signal.SIGKILL)
+
     def signal(self, container: Container, number: signal.Signals) -> None:
         """Send a signal to the container's first process; SIGKILL ends all processes of the container."""
         if container.init is not None:
             container.init.signal(number)
 
-    def limit(self, container: Container, message: str) -> None:
+    def limit(self, container: Container, limitation: Limitation) -> None:
         """See `Containers.limit`."""
         with self.holding(container.id) as found:
             if found is not container:
                 return
-            container = self._change(container, message=message)
-        log.info("Ending container %s: %s", container.id, message)
+            container = self._change(container, message=limitation.message, limitation=limitation)
+        log.info("Ending container %s: %s", container.id, limitation.message)
         self.signal(container, signal.SIGKILL)
 
     def reap(self, container_id: str) -> Container:
@@ -308,6 +349,8 @@ class Containerizer:
             status = container.exit_status
         with self._lock:
             container = self._containers[container_id]  # it may have been updated meanwhile
+            if status and container.limitation is None and (limitation := self._limitation(container)) is not None:
+                container = container.changed(limitation=limitation, message=limitation.message)
             message = container.message or ("" if status is not None else "The exit status was lost")
             container = self._change(container, exit_status=status)  # the launcher's record goes with the clean-up
             self._cleanup(container)
@@ -324,6 +367,15 @@ class Containerizer:
         for old in exited[:-KEPT_EXITED]:
             self._forget(old)
         return container
+
+    def _limitation(self, container: Container) -> Limitation | None:
+        for isolator in self._isolators:
+            try:
+                if (found := isolator.limitation(container)) is not None:
+                    return found
+            except Exception as error:
+                log.error("It is not known what limit ended container %s, if any: %s", container.id, error)
+        return None
 
     def remove(self, container_id: str) -> None:
         """Forget a container that has ended, and its sandbox.
@@ -501,6 +553,15 @@ def _first_id(container: Container) -> int:
         if number >= id_range.SIZE:
             raise ParseError(f"A user namespace has the ids 0-{id_range.SIZE - 1}: not the {kind} {number}")
     return id_range.first_id(container.network.ephemeral)
+
+
+def _groups(container: Container) -> list[int]:
+    """Of the host, those of its user besides its own group; in a user namespace it has none of these."""
+    try:
+        entry = pwd.getpwuid(container.uid)
+    except KeyError:
+        return []
+    return [] if container.first_id is not None else os.getgrouplist(entry.pw_name, container.gid)
 
 
 def _home(uid: int) -> dict[str, str]:

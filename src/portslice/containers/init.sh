@@ -1,6 +1,6 @@
 #!/bin/sh
-# init.sh RECORD SANDBOX UID GID GROUPS [--join FILE]... [--map-ids FIRST] [--read-only PYTHON SCRIPT]
-#         [--drop DIR] [--scratch DIR]... [--cover DIR]... [--hide FILE]... [--device PATH]... -- COMMAND [ARGUMENT]...
+# init.sh RECORD SANDBOX UID GID GROUPS [--join FILE]... [--map-ids FIRST] [--fetch PYTHON FETCH CONFINE]
+#         [--read-only PYTHON SCRIPT] [--drop DIR] [--scratch DIR]... [--cover DIR]... [--hide FILE]... [--device PATH]... -- COMMAND [ARGUMENT]...
 #
 # The first process of a container: furnishes the container's view of the machine and becomes its command.
 #
@@ -13,6 +13,9 @@
 #   RECORD/init       who this is on the host, "pid start-time"; read from the host's proc, which shows its numbers
 #   --join FILE       a cgroup.procs file: the cgroups hold from here on
 #   --map-ids FIRST   the user is not the host's: a user namespace, whose uids and gids 0-65535 are FIRST and on outside
+#   --fetch PYTHON FETCH CONFINE
+#                     when all else is there, have the program FETCH fetch what RECORD/orders says; for so long CONFINE
+#                     makes all but the sandbox read-only. RECORD/fetched has a line when that begins, and one at its end
 #   --read-only PYTHON SCRIPT
 #                     every file system, and no devices on them, but for what is mounted hereafter; it no longer is a
 #                     slave, since what the host mounts later would be writable
@@ -35,7 +38,7 @@ umask 022
 
 record=$1 sandbox=$2 uid=$3 gid=$4 groups=$5
 shift 5
-read_only='' devices='null zero full random urandom tty' first_id=''
+read_only='' fetcher='' devices='null zero full random urandom tty' first_id=''
 
 # Fields 1 and 22 of proc(5)'s stat. Reading it must not fork: "self" would be somebody else.
 identity() {
@@ -83,6 +86,17 @@ hold_user_namespace() {
     { unshare --user sh -c 'echo $$ >&3; read -r _ <&4' || echo >&3; } &
 }
 
+# The program comes on standard input: it may lie below what was covered.
+fetch() {
+    unshare --mount sh -c '
+        set -e
+        [ -n "$3" ] || "$1" -I -S "$2"
+        mount --no-canonicalize --bind "$4" "$4"
+        mount -o remount,bind,rw,nosuid,nodev "$4"
+        cd "$4"
+        exec "$1" -I -S -' sh "$fetcher" "$confine" "$read_only" "$sandbox" <&5 3>&- 4>&- 7>&- 9>&-
+}
+
 identity >"$record/init.new"
 mv "$record/init.new" "$record/init"
 exec <"$record/environment"
@@ -97,6 +111,11 @@ if [ "$1" = --map-ids ]; then
     hold_user_namespace
     shift 2
 fi
+if [ "$1" = --fetch ]; then
+    fetcher=$2 confine=$4
+    exec 5<"$3" 6<"$record/orders"
+    shift 4
+fi
 if [ "$1" = --read-only ]; then
     read_only=yes
     mount --make-rprivate /
@@ -107,6 +126,7 @@ if [ "$1" = --read-only ]; then
     shift 3
 fi
 exec 9>"$record/furnished"
+[ -z "$fetcher" ] || exec 7>"$record/fetched"
 while [ "$1" != -- ]; do
     case $1 in
         --drop) umount --lazy "$2" ;;
@@ -133,6 +153,13 @@ make_devices $devices
 cd "$sandbox"
 bind_back /dev
 mount -o remount,ro /dev
+
+if [ -n "$fetcher" ]; then
+    echo begun >&7
+    fetch
+    echo done >&7
+    exec 5<&- 6<&- 7>&-
+fi
 
 # --pdeathsig: changing the user would forget that the end of the process outside is ours, too.
 set -- setpriv --reuid "$uid" --regid "$gid" "$groups" --pdeathsig KILL \

@@ -12,7 +12,7 @@ which a person can read and repeat. Each tool becomes, or starts, the next one:
     unshare        makes the mount and IPC namespaces, and a PID namespace for its children
     sh             stays, as the parent outside (unshare --fork would do, but turns an end by SIGKILL into status 1)
     setpriv        lets the container die with that one
-    init.sh        first process inside; joins the cgroups, covers what is not the container's
+    init.sh        first process inside; joins the cgroups, covers what is not the container's, has URIs fetched
     nsenter        enters the user namespace, if there is to be one
     setpriv        becomes the user, without capabilities
     tini           stays; does what is process 1's: hands signals on to the command's process group, reaps orphans
@@ -25,6 +25,7 @@ The supervisors are in the agent's own cgroup: a service manager must stop the a
 ``KillMode=process``), else it ends the containers, too.
 """
 
+import logging
 import os
 import pwd
 import shutil
@@ -42,8 +43,11 @@ from portslice.containers.process import ProcessHandle
 from portslice.containers.record import Record
 from portslice.errors import ConflictError, ContainerError
 
+log = logging.getLogger(__name__)
+
 _SUPERVISE = Path(__file__).with_name("supervise.sh")
 _INIT = Path(__file__).with_name("init.sh")
+_FETCH = Path(__file__).with_name("fetch.py")
 _READ_ONLY = Path(__file__).with_name("read_only.py")
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -56,7 +60,12 @@ _PROGRAMS = (*COREUTILS, *["mount", "nsenter", "prlimit", "setpriv", "setsid", "
 
 _SCRATCH = Path("/tmp")
 
+_MAX_COMPLAINT = 4096  # bytes
 _PATIENCE_SECS = 60.0  # Mesos' executor_registration_timeout
+
+
+class FetchError(ContainerError):
+    """Not all of a container's URIs could be fetched."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,7 @@ class LaunchSpec:
     :param work_directory: the agent's; hidden from the container but for its sandbox.
     :param hidden_files: to be hidden as well. One that the host makes anew later shows (as a socket does that the
         agent makes when it starts again), so a directory of the agent's is the better place.
+    :param fetch: the orders for `fetch.py` (`fetcher.orders`); None: nothing is fetched.
     :param first_id: uid and gid of the host that 0 is inside, in a user namespace of 65,536 ids; `uid` and `gid` are
         those inside. None: the host's users.
     :param read_only: all file systems, but for the sandbox, /dev/shm, and an empty /tmp.
@@ -88,6 +98,7 @@ class LaunchSpec:
     runtime_directory: Path
     work_directory: Path
     hidden_files: tuple[Path, ...] = ()
+    fetch: str | None = None
     first_id: int | None = None
     read_only: bool = False
     devices: tuple[Path, ...] = ()
@@ -129,6 +140,7 @@ def command_line(spec: LaunchSpec) -> list[str]:
         *("sh", str(_INIT), record, sandbox, str(spec.uid), str(spec.gid), _groups_option(spec.uid)),
         *(word for path in spec.join_files for word in ("--join", str(path))),
         *(("--map-ids", str(spec.first_id)) if spec.first_id is not None else ()),
+        *(() if spec.fetch is None else ("--fetch", os.path.realpath(sys.executable), str(_FETCH), str(_READ_ONLY))),
         *(("--read-only", sys.executable, str(_READ_ONLY)) if spec.read_only else ()),
         *(("--drop", str(spec.netns.parent)) if spec.netns and spec.netns.parent.is_mount() else ()),
         *(word for path in covers for word in ("--scratch" if path in scratch else "--cover", str(path))),
@@ -145,28 +157,40 @@ def launch(spec: LaunchSpec) -> ProcessHandle:
     also because there is no such command.
 
     :raises ConflictError: the container was launched before.
-    :raises ContainerError: the host cannot make such a container. Nothing of it runs; its record stays.
+    :raises FetchError: not all URIs could be fetched. Nothing of it runs; its record stays.
+    :raises ContainerError: the host cannot make such a container. Likewise.
     """
-    record = spec.record
     if not spec.command:
         raise ContainerError(f"Container {spec.id} has no command")
     try:
-        _write_environment(spec)
-        _start(spec)
+        _write_orders(spec)
+        with _output(spec, "stdout") as stdout, _output(spec, "stderr") as stderr:
+            _start(spec, stdout, stderr)
+            return _see_begin(spec, stderr)
     except FileExistsError:
         raise ConflictError(f"Container {spec.id} was launched before") from None
     except (OSError, subprocess.CalledProcessError) as error:
         raise ContainerError(f"Failed to launch container {spec.id}: {error}") from error
+
+
+def _see_begin(spec: LaunchSpec, stderr: BinaryIO) -> ProcessHandle:
+    record = spec.record
     deadline = time.monotonic() + _PATIENCE_SECS
     while time.monotonic() < deadline:
         supervisor = record.supervisor
         if supervisor is not None and _has_taken_over(record.init):
             return supervisor
+        fetching = spec.fetch is not None and record.fetching
         if supervisor is not None and not supervisor.alive():
+            if fetching:
+                raise FetchError(_failed_fetch(spec, stderr))
             if not record.furnished:
-                raise ContainerError(f"Failed to launch container {spec.id}: {_complaint(spec)}")
+                complaint = _written(stderr) or "its supervisor has ended"
+                raise ContainerError(f"Failed to launch container {spec.id}: {complaint}")
             return supervisor
-        time.sleep(0.002)
+        if fetching:  # it has a watch of its own
+            deadline = time.monotonic() + _PATIENCE_SECS
+        time.sleep(0.05 if fetching else 0.002)
     destroy(record)
     raise ContainerError(f"Container {spec.id} has not started within {_PATIENCE_SECS:g} seconds")
 
@@ -191,30 +215,31 @@ def destroy(record: Record, timeout_secs: float = 10.0) -> None:
             raise ContainerError(f"Process {process.pid} of container {record.directory.name} does not end")
 
 
-def _write_environment(spec: LaunchSpec) -> None:
+def _write_orders(spec: LaunchSpec) -> None:
     text = environment.script(spec.environment, _program("env"), [_program("tini"), "-g", "--"])
     directory = spec.record.directory
     directory.parent.mkdir(mode=0o700, exist_ok=True)
     directory.mkdir(mode=0o700)
     (directory / "environment").write_bytes(os.fsencode(text))
+    if spec.fetch is not None:
+        (directory / "orders").write_text(spec.fetch)
 
 
-def _start(spec: LaunchSpec) -> None:
-    with _output(spec, "stdout") as stdout, _output(spec, "stderr") as stderr:
-        subprocess.run(
-            command_line(spec),
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            cwd="/",
-            env={"PATH": _PATH},
-            check=True,
-        )
+def _start(spec: LaunchSpec, stdout: BinaryIO, stderr: BinaryIO) -> None:
+    subprocess.run(
+        command_line(spec),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        cwd="/",
+        env={"PATH": _PATH},
+        check=True,
+    )
 
 
 def _output(spec: LaunchSpec, name: str) -> BinaryIO:
     # The directory is the user's already, who may have been quick: nothing that is there is opened, or given away.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(spec.sandbox / name, flags, 0o644)
     except FileExistsError:
@@ -224,8 +249,19 @@ def _output(spec: LaunchSpec, name: str) -> BinaryIO:
     return os.fdopen(descriptor, "ab")
 
 
-def _complaint(spec: LaunchSpec) -> str:
-    return (spec.sandbox / "stderr").read_text(errors="replace").strip() or "its supervisor has ended"
+def _written(output: BinaryIO) -> str:
+    """The end of what is in the file, whatever its name has come to mean."""
+    end = os.fstat(output.fileno()).st_size
+    return os.pread(output.fileno(), _MAX_COMPLAINT, max(0, end - _MAX_COMPLAINT)).decode(errors="replace").strip()
+
+
+def _failed_fetch(spec: LaunchSpec, stderr: BinaryIO) -> str:
+    written = _written(stderr)
+    log.warning("Begin fetcher log (stderr in sandbox) for container %s\n%s", spec.id, written)
+    log.warning("End fetcher log for container %s", spec.id)
+    status = spec.record.exit_status
+    how = "terminated" if status is None else f"exited with status {status}"
+    return f"Failed to fetch all URIs for container '{spec.id}': {how}: {written.rpartition(chr(10))[2]}"
 
 
 def _has_taken_over(init: ProcessHandle | None) -> bool:

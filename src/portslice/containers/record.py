@@ -3,6 +3,8 @@
     environment   the script that becomes the command; it may hold secrets, so the directory is root's alone
     supervisor    "pid start-time" of the shell that waits for the container's end
     init          "pid start-time" of the container's first process, by the host's numbers
+    orders        what is to be fetched before the command, if anything; URIs may hold secrets, too
+    fetched       "begun", and another line when that is done
     furnished     not empty once all is set up for the command
     exit_status   0-255, once the container has ended
 
@@ -30,6 +32,11 @@ class Record:
         """The first process: it hands signals on to the command, and killing it ends all the others. None before it
         has begun."""
         return self._process("init")
+
+    @property
+    def fetching(self) -> bool:
+        """Whether what the container is to find in its sandbox is being fetched, or could not be."""
+        return self._read("fetched") == "begun\n"
 
     @property
     def furnished(self) -> bool:

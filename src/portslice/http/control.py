@@ -25,6 +25,7 @@ from aiohttp import web
 
 from portslice.agent.service import Agent
 from portslice.containers.container import Change, Container, Request, State
+from portslice.containers.fetcher import Uri
 from portslice.errors import (
     AccessError,
     ConflictError,
@@ -45,6 +46,7 @@ _STATUS: tuple[tuple[type[PortsliceError], int], ...] = (
     (ParseError, 400),
     (PortsliceError, 500),
 )
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 _LAST_ID = 2**32 - 2  # the next one means "none" (chown(2))
 
 
@@ -132,6 +134,7 @@ class Control:
                 disk=_amount(body, "disk"),
                 ports=_ports(body.get("ports", 0)),
                 environment=_environment(body.get("environment", {})),
+                uris=tuple(map(_uri, _list(body, "uris"))),
                 user_namespace=_switch(body, "user_namespace"),
                 read_only=_switch(body, "read_only"),
                 devices=tuple(Path(path) for path in _strings(body.get("devices", []), "devices")),
@@ -184,12 +187,15 @@ class Control:
         return web.json_response([each for one in containers for each in _refused(one, isolator.drops(one))])
 
     async def kill(self, request: web.Request) -> web.Response:
-        container = self._running(request.match_info["name"])
         name = _member(await _body(request), "signal", str, "SIGTERM")
         try:
             number = signal.Signals[name]
         except KeyError:
             raise ParseError(f"Unknown signal '{name}'") from None
+        container = self._find(request)
+        if number in _ENDING and self._agent.containerizer.stop_fetching(container):
+            return web.json_response(container_json(container))
+        container = self._running(container.id)
         await self._agent.kill(container, number)
         return web.json_response(container_json(container))
 
@@ -272,6 +278,22 @@ def _environment(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
         raise ParseError("'environment' must be an object of strings")
     return value
+
+
+def _list(body: dict[str, Any], name: str) -> list[Any]:
+    found: list[Any] = _member(body, name, list, [])
+    return found
+
+
+def _uri(value: Any) -> Uri:
+    """A text, or an object with the members of a `Uri`."""
+    given = {"value": value} if isinstance(value, str) else value
+    kinds = {"value": str, "executable": bool, "extract": bool, "output_file": str}
+    if not isinstance(given, dict) or "value" not in given or given.keys() - kinds.keys():
+        raise ParseError(f"'uris' must be a list of texts, or of objects with {', '.join(kinds)}")
+    if any(not isinstance(member, kinds[name]) for name, member in given.items()):
+        raise ParseError("A member of 'uris' is of the wrong type")
+    return Uri(**given)
 
 
 def _strings(value: Any, name: str) -> list[str]:

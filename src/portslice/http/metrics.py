@@ -1,6 +1,6 @@
 """/metrics/snapshot: a flat object of doubles with every name that an agent of Mesos 1.11 has, and ours.
 
-What cannot occur here is 0 for ever: nothing is fetched, provisioned or oversubscribed, and no filter is added or
+What cannot occur here is 0 for ever: nothing is cached, provisioned or oversubscribed, and no filter is added or
 removed for a container, since the programs look ports up in a map. A name that is there at 0 does no harm to alerts
 and dashboards; one that is missing does.
 """
@@ -23,7 +23,6 @@ from portslice.units import Duration
 _MB = 1 << 20
 _NEVER = (
     *(f"containerizer/fetcher/cache_size_{kind}_bytes" for kind in ("total", "used")),
-    *(f"containerizer/fetcher/task_fetches_{how}" for how in ("failed", "succeeded")),
     "containerizer/mesos/provisioner/bind/remove_rootfs_errors",
     "containerizer/mesos/provisioner/remove_container_errors",
     *(f"gc/path_removals_{how}" for how in ("failed", "pending", "succeeded")),
@@ -91,6 +90,8 @@ class Metrics:
         alive = _alive(agent)
         running = sum(container.state is State.RUNNING for container in alive)
         yield "containerizer/mesos/container_destroy_errors", agent.containerizer.destroy_errors
+        yield "containerizer/fetcher/task_fetches_failed", agent.containerizer.fetch_errors
+        yield "containerizer/fetcher/task_fetches_succeeded", agent.containerizer.fetches
         yield "slave/container_launch_errors", agent.containerizer.launch_errors
         yield "slave/executors_registering", len(alive) - running
         yield "slave/executors_running", running - len(agent.ending)

@@ -47,6 +47,19 @@ class MemoryStat(NamedTuple):
     kernel_tcp: int | None
 
 
+class OutOfMemory(NamedTuple):
+    """That the kernel has killed processes for memory.
+
+    :param limit: bytes that they may have, together with all others of the container.
+    :param most: bytes that these have had at a time, as far as the kernel tells.
+    :param statistics: memory.stat, as it is.
+    """
+
+    limit: int
+    most: int
+    statistics: str
+
+
 class PressureStat(NamedTuple):
     """How often the kernel signalled memory pressure, by level."""
 
@@ -130,6 +143,9 @@ class Cgroups(Protocol):
     def cpu_stat(self, container_id: str) -> CpuStat: ...
 
     def memory_stat(self, container_id: str) -> MemoryStat: ...
+
+    def out_of_memory(self, container_id: str) -> OutOfMemory | None:
+        """None: the kernel has killed nobody of the container for its limit."""
 
     def memory_and_swap(self, container_id: str) -> int | None:
         """Bytes in use now of both together, where ``limits_swap``."""

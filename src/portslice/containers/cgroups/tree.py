@@ -63,8 +63,15 @@ class Tree:
 
     def listed(self, container_id: str, file: str) -> set[str]:
         """The numbers in a file of the container's cgroup and of all below it: one may have made deeper ones."""
-        directories = (directory for directory, _, _ in os.walk(self.path(container_id)))
-        return {number for directory in directories for number in (read(Path(directory, file)) or "").split()}
+        files = self._files(container_id, file)
+        return {number for path in files for number in (read(path) or "").split()}
+
+    def tables(self, container_id: str, file: str) -> list[dict[str, int]]:
+        """The same of files that are "flat keyed", one each."""
+        return [read_table(path) for path in self._files(container_id, file)]
+
+    def _files(self, container_id: str, file: str) -> list[Path]:
+        return [Path(directory, file) for directory, _, _ in os.walk(self.path(container_id))]
 
     def ids(self) -> set[str]:
         try:

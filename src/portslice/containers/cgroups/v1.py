@@ -20,6 +20,7 @@ from portslice.containers.cgroups.model import (
     CpuStat,
     IoStat,
     MemoryStat,
+    OutOfMemory,
     Pressure,
     PressureStat,
     Tasks,
@@ -121,6 +122,18 @@ class CgroupsV1(Membership):
             unevictable=stat.get("total_unevictable"),
             kernel=read_number(self._file("memory", container_id, "memory.kmem.usage_in_bytes")),
             kernel_tcp=read_number(self._file("memory", container_id, "memory.kmem.tcp.usage_in_bytes")),
+        )
+
+    def out_of_memory(self, container_id: str) -> OutOfMemory | None:
+        # Unlike on v2 a cgroup counts those in itself only, not those below.
+        counts = self._tree("memory").tables(container_id, "memory.oom_control")
+        limit = read_number(self._file("memory", container_id, "memory.limit_in_bytes"))
+        if limit is None or not any(count.get("oom_kill") for count in counts):
+            return None
+        return OutOfMemory(
+            limit=limit,
+            most=read_number(self._file("memory", container_id, "memory.max_usage_in_bytes")) or limit,
+            statistics=read(self._file("memory", container_id, "memory.stat")) or "",
         )
 
     def memory_and_swap(self, container_id: str) -> int | None:

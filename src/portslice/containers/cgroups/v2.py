@@ -16,6 +16,7 @@ from portslice.containers.cgroups.model import (
     CpuStat,
     IoStat,
     MemoryStat,
+    OutOfMemory,
     Pressure,
     PressureStat,
     Tasks,
@@ -91,6 +92,16 @@ class CgroupsV2(Membership):
             unevictable=stat.get("unevictable"),
             kernel=stat.get("kernel", sum(stat.get(name, 0) for name in _KERNEL_MEMORY)) if stat else None,
             kernel_tcp=stat.get("sock"),
+        )
+
+    def out_of_memory(self, container_id: str) -> OutOfMemory | None:
+        limit = read_number(self._tree.file(container_id, "memory.max"))
+        if limit is None or not read_table(self._tree.file(container_id, "memory.events")).get("oom_kill"):
+            return None
+        return OutOfMemory(
+            limit=limit,
+            most=read_number(self._tree.file(container_id, "memory.peak")) or limit,  # since Linux 5.19
+            statistics=read(self._tree.file(container_id, "memory.stat")) or "",
         )
 
     def memory_and_swap(self, container_id: str) -> int | None:

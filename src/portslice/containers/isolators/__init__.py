@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from portslice.containers.container import Change, Container, Request
+from portslice.containers.container import Change, Container, Limitation, Request
 
 Statistics = dict[str, Any]
 
@@ -38,9 +38,9 @@ class Containers(Protocol):
         """The container as it is, and so it stays inside the block; None: it does not run any more. Nothing else can
         be done to any container meanwhile, so the block is to be short."""
 
-    def limit(self, container: Container, message: str) -> None:
-        """End a container that has had more than its due; `message` is what is said of its end. Nothing happens to one
-        that has changed, or ended, since it was looked at."""
+    def limit(self, container: Container, limitation: Limitation) -> None:
+        """End a container that has had more than its due. Nothing happens to one that has changed, or ended, since it
+        was looked at."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,9 @@ class Isolator(Protocol):
     def samplers(self) -> Sequence[Sampler]:
         """What it measures in the background while the agent runs."""
 
+    def limitation(self, container: Container) -> Limitation | None:
+        """What the kernel ended a container for, which has just failed and is not taken apart yet."""
+
     def cleanup(self, container: Container) -> list[str]:
         """Take everything back, to the end whatever fails; what failed, in words."""
 
@@ -128,6 +131,9 @@ class BaseIsolator:
 
     def samplers(self) -> Sequence[Sampler]:
         return ()
+
+    def limitation(self, container: Container) -> Limitation | None:
+        return None
 
     def cleanup(self, container: Container) -> list[str]:
         return []

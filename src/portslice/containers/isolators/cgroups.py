@@ -1,20 +1,28 @@
 """cgroups/cpu, cgroups/mem and cgroups/blkio: one isolator over the controllers asked for, since they share a
 container's cgroup.
 
+As in Mesos a container that runs out of memory is ended, all of it, also where the kernel has killed one process and
+the others would have gone on: the kernel's counts are read in the background.
+
 It is there without them, too: that a container has cgroups of its own keeps it from those of others
 (portslice.containers.cgroups.membership). The controllers only decide what is limited and measured.
 """
 
+import asyncio
 import logging
-from collections.abc import Iterable, Set
+import time
+from collections.abc import Iterable, Sequence, Set
 
 from portslice.containers.cgroups import Cgroups, IoStat, Pressure
-from portslice.containers.container import Change, Container, State
-from portslice.containers.isolators import BaseIsolator, Launch, Statistics
+from portslice.containers.container import Change, Container, Limitation, State
+from portslice.containers.isolators import BaseIsolator, Containers, Launch, Sampler, Statistics
 from portslice.errors import ConflictError, PortsliceError
 from portslice.units import Bytes
 
 log = logging.getLogger(__name__)
+
+_MEMORY_SECS = 1.0
+_REST = 49  # times as long as it took: 2 % of one CPU at most
 
 
 class CgroupsIsolator(BaseIsolator):
@@ -111,6 +119,30 @@ class CgroupsIsolator(BaseIsolator):
                 resource: {kind: stall._asdict() for kind, stall in kinds.items()} for resource, kinds in told.items()
             }
         return {name: value for name, value in statistics.items() if value is not None}
+
+    def samplers(self) -> Sequence[Sampler]:
+        return [Sampler(_MEMORY_SECS, self._watch_memory)] if "memory" in self._controllers else []
+
+    async def _watch_memory(self, containers: Containers) -> None:
+        began = time.monotonic()
+        await asyncio.to_thread(self._end_who_ran_out, containers)
+        await asyncio.sleep(_REST * (time.monotonic() - began))
+
+    def _end_who_ran_out(self, containers: Containers) -> None:
+        for container in containers.living():
+            if container.mem is not None and (limitation := self.limitation(container)) is not None:
+                containers.limit(container, limitation)
+
+    def limitation(self, container: Container) -> Limitation | None:
+        if "memory" not in self._controllers or (out := self._cgroups.out_of_memory(container.id)) is None:
+            return None
+        statistics = "".join(f"{line}\n" for line in out.statistics.splitlines())
+        return Limitation(
+            "mem",
+            out.most,
+            f"Memory limit exceeded: Requested: {Bytes(out.limit)} Maximum Used: {Bytes(out.most)}\n\n"
+            f"MEMORY STATISTICS: \n{statistics}",
+        )
 
     def cleanup(self, container: Container) -> list[str]:
         if (pressure := self._pressures.pop(container.id, None)) is not None:

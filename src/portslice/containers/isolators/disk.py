@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from portslice.containers import helper
-from portslice.containers.container import Container
+from portslice.containers.container import Container, Limitation
 from portslice.containers.isolators import BaseIsolator, Containers, Sampler, Statistics
 from portslice.errors import ContainerError
 from portslice.units import Bytes
@@ -82,7 +82,8 @@ class Du(BaseIsolator):
                 log.info("The sandbox of container %s is large: it is measured apart from the others", now.id)
             (self._large.add if large else self._large.discard)(now.id)
         if self._enforce and used is not None and now.disk is not None and used > now.disk:
-            containers.limit(now, f"Disk usage ({Bytes(used)}) exceeds quota ({Bytes(now.disk)})")
+            message = f"Disk usage ({Bytes(used)}) exceeds quota ({Bytes(now.disk)})"
+            containers.limit(now, Limitation("disk", now.disk, message))
 
 
 async def _measure(container: Container, *, large: bool) -> int | None:

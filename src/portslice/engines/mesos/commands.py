@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from portslice.containers.container import Request, command_executor_name
+from portslice.containers.fetcher import Uri
 from portslice.engines.mesos.schema.mesos_pb2 import (
     CommandInfo,
     Environment,
@@ -49,8 +50,6 @@ def request(
     for field, what in _NOT_YET.items():
         if task.HasField(field):
             raise ContainerError(f"{what} are not supported yet: task '{task.task_id.value}' asks for them")
-    if task.command.uris:
-        raise ContainerError("URIs are not fetched yet: have what the command needs on the host")
     uid, gid = _user(task.command.user or framework.user) if switch_user else (os.geteuid(), os.getegid())
     return Request(
         command=_command(task.command),
@@ -60,7 +59,9 @@ def request(
         framework_id=framework.id.value,
         cpus=round(scalar(task, "cpus") + EXECUTOR_CPUS, 3),
         mem=math.floor((scalar(task, "mem") + EXECUTOR_MEM) * (1 << 20)),
+        disk=math.floor(scalar(task, "disk") * (1 << 20)) or None,
         ports=ports(task, "ports"),
+        uris=tuple(map(_uri, task.command.uris)),
         environment={
             **environment,
             "MESOS_FRAMEWORK_ID": framework.id.value,
@@ -127,8 +128,6 @@ def executor_request(
     begun = list(tasks)
     if executor.HasField("container") or (ours and any(task.HasField("container") for task in begun)):
         raise ContainerError(f"{_CONTAINER} are not supported yet: executor '{executor.executor_id.value}' has some")
-    if executor.command.uris:
-        raise ContainerError("URIs are not fetched yet: have what the executor needs on the host")
     user = executor.command.user or framework.user
     uid, gid = _user(user) if switch_user else (os.geteuid(), os.getegid())
     has = amounts(executor, begun)
@@ -141,7 +140,9 @@ def executor_request(
         executor=(executor.name, executor.source),
         cpus=has.cpus,
         mem=has.mem,
+        disk=has.disk,
         ports=has.ports,
+        uris=tuple(map(_uri, executor.command.uris)),
         environment={
             **environment,
             **_allocation_role([*executor.resources, *(each for task in begun for each in task.resources)]),
@@ -154,10 +155,12 @@ class Amounts(NamedTuple):
     """What a container has.
 
     :param mem: bytes.
+    :param disk: bytes; None: not limited.
     """
 
     cpus: float
     mem: int
+    disk: int | None
     ports: PortSet
 
 
@@ -167,9 +170,10 @@ def amounts(executor: ExecutorInfo, tasks: Iterable[TaskInfo]) -> Amounts:
     :raises ParseError: that is not to be had, and why.
     """
     parts: list[TaskInfo | ExecutorInfo] = [executor, *tasks]
-    cpus, mem = (math.fsum(scalar(each, name) for each in parts) for name in ("cpus", "mem"))
+    cpus = math.fsum(scalar(each, "cpus") for each in parts)
+    mem, disk = (math.floor(math.fsum(scalar(each, name) for each in parts) * (1 << 20)) for name in ("mem", "disk"))
     wanted = PortSet(range_ for each in parts for range_ in ports(each, "ports").ranges)
-    return Amounts(max(round(cpus, 3), 0.001), math.floor(mem * (1 << 20)), wanted)
+    return Amounts(max(round(cpus, 3), 0.001), mem, disk or None, wanted)
 
 
 def scalar(asking: TaskInfo | ExecutorInfo, name: str) -> float:
@@ -203,6 +207,11 @@ def _command(command: CommandInfo) -> tuple[str, ...]:
     if command.shell:
         return "sh", "-c", command.value
     return command.value, *command.arguments[1:]  # the first is the name that the program is to see
+
+
+def _uri(uri: CommandInfo.URI) -> Uri:
+    output_file = uri.output_file if uri.HasField("output_file") else None
+    return Uri(uri.value, executable=uri.executable, extract=uri.extract, output_file=output_file)
 
 
 def _user(name: str) -> tuple[int, int]:

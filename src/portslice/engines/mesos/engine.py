@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 
 from portslice.agent import offer
 from portslice.agent.service import Agent
-from portslice.engines.mesos import resources
+from portslice.engines.mesos import compatibility, resources
 from portslice.engines.mesos.authentication import Authentication, Patience, RefusedError
 from portslice.engines.mesos.detector import detector
 from portslice.engines.mesos.executor_api import ExecutorApi
@@ -73,6 +73,7 @@ class MesosEngine:
         self._detector = detector(flags.master or "", flags.zk_session_timeout.seconds)
         self._offer = offer.of(flags)
         self._meta = Meta(flags.work_dir)
+        self._check_reconfiguration()
         self._resource_version = UUID(value=uuid.uuid4().bytes)
         self._inbox = Inbox(PROCESS)
         self._registration = Registration(
@@ -116,6 +117,17 @@ class MesosEngine:
         self._ending: asyncio.Task[None] | None = None
         self._refused: RefusedError | None = None
         self._listen()
+
+    def _check_reconfiguration(self) -> None:
+        flags, known = self._agent.flags, self._meta.info
+        if flags.reconfiguration_policy not in compatibility.POLICIES:
+            raise PortsliceError(
+                f"Unknown --reconfiguration_policy '{flags.reconfiguration_policy}': it is "
+                f"{' or '.join(compatibility.POLICIES)}"
+            )
+        if known is not None and flags.recover != "cleanup":
+            current = self._info(known.id)
+            compatibility.check(known, current, flags.reconfiguration_policy, self._meta.latest)
 
     def routes(self) -> list[web.RouteDef]:
         """Where the master's messages go, and the executors' calls."""
@@ -197,6 +209,7 @@ class MesosEngine:
             self._end(f"Re-registered but got wrong id: {message.slave_id.value[:100]}")
             return
         log.info("Re-registered with master as %s", message.slave_id.value)
+        self._meta.register(self._info(message.slave_id))  # it may be more than it was
         self._welcome(message.connection)
         for reconciliation in message.reconciliations:
             self._tasks.reconcile(reconciliation)

@@ -512,7 +512,9 @@ class Executors:
             self._meta.write(record)
         executor.disarm()
         executor.send(Event(type=Event.SHUTDOWN))
-        if executor.container is not None:  # otherwise as soon as it is launched
+        if executor.container is None:  # it is, as soon as it is launched
+            self._agent.stop_fetching(executor.key[1], executor.key[0])
+        else:
             grace_secs = self._agent.flags.executor_shutdown_grace_period.seconds
             if record.executor.HasField("shutdown_grace_period"):
                 grace_secs = record.executor.shutdown_grace_period.nanoseconds / 1e9
@@ -529,6 +531,9 @@ class Executors:
         record, key = executor.record, executor.key
         executor.container = container or executor.container
         reason, message = executor.why or (TaskStatus.REASON_EXECUTOR_TERMINATED, "Executor terminated")
+        limitation = None
+        if container is not None and container.limitation is not None:
+            reason, message, limitation = status.limited(container.limitation)
         never_launched = executor.container is None and executor.why is None
         for entry in self._ledger.of_executor(key):
             if entry.ended:
@@ -536,7 +541,7 @@ class Executors:
             if never_launched and not entry.record.updates:
                 self._never_ran(entry)
             else:
-                self._ledger.say(entry, TASK_FAILED, message=message, reason=reason)
+                self._ledger.say(entry, TASK_FAILED, message=message, reason=reason, limitation=limitation)
         del self._living[key]
         if not record.ended:
             self._exited(
@@ -614,7 +619,7 @@ class Executors:
 
     def _change(self, container: Container, wanted: Amounts, *, with_less: bool) -> None:
         """:param with_less: memory that is used, and so cannot be taken, is left; the rest is taken all the same."""
-        change = Change(cpus=wanted.cpus, mem=wanted.mem, ports=wanted.ports)
+        change = Change(cpus=wanted.cpus, mem=wanted.mem, disk=wanted.disk, ports=wanted.ports)
         try:
             self._agent.containerizer.update(container.id, change)
         except PortsliceError:

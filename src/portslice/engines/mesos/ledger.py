@@ -20,6 +20,7 @@ from portslice.engines.mesos.schema.mesos_pb2 import (
     Task,
     TaskID,
     TaskInfo,
+    TaskResourceLimitation,
     TaskState,
     TaskStatus,
 )
@@ -188,6 +189,7 @@ class Ledger:
         *states: "TaskState",
         message: str = "",
         reason: "TaskStatus.Reason | None" = None,
+        limitation: TaskResourceLimitation | None = None,
     ) -> None:
         """Tell the framework how the task is; if it wants to hear of it no more, only the record."""
         record = entry.record
@@ -201,6 +203,7 @@ class Ledger:
                 executor_id=records.executor_id(record),
                 message=message,
                 reason=reason,
+                limitation=limitation,
                 container=where,
             )
             for state in states

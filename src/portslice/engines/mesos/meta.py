@@ -47,8 +47,24 @@ class Meta:
         except FileNotFoundError:
             return None
 
+    @property
+    def latest(self) -> Path:
+        """The link without which the next agent is a new one."""
+        return self._slaves / "latest"
+
+    @property
+    def info(self) -> SlaveInfo | None:
+        """As it was registered last; None: never, or it cannot be read."""
+        try:
+            return SlaveInfo.FromString((self.latest / "slave.info").read_bytes())
+        except FileNotFoundError:
+            return None
+        except DecodeError:
+            log.error("'%s' cannot be read: it is not known what was registered", self.latest / "slave.info")
+            return None
+
     def register(self, info: SlaveInfo) -> None:
-        """The master knows this agent now; the id stands in the info."""
+        """The master knows this agent now, and as this; the id stands in the info."""
         directory = self._slaves / checked_id(info.id.value)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(directory / "slave.info", info)

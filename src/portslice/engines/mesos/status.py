@@ -4,8 +4,10 @@ import signal
 import time
 import uuid
 from collections.abc import Iterable
+from dataclasses import astuple
+from typing import NamedTuple
 
-from portslice.containers.container import Container
+from portslice.containers.container import Container, Limitation
 from portslice.engines.mesos.schema.mesos_pb2 import (
     TASK_DROPPED,
     TASK_ERROR,
@@ -17,13 +19,20 @@ from portslice.engines.mesos.schema.mesos_pb2 import (
     ExecutorID,
     FrameworkID,
     FrameworkInfo,
+    Resource,
     SlaveID,
     TaskID,
+    TaskResourceLimitation,
     TaskState,
     TaskStatus,
+    Value,
 )
 from portslice.engines.mesos.schema.messages_pb2 import StatusUpdate
 
+_LIMITATIONS = {
+    "mem": TaskStatus.REASON_CONTAINER_LIMITATION_MEMORY,
+    "disk": TaskStatus.REASON_CONTAINER_LIMITATION_DISK,
+}
 TERMINAL = frozenset((TASK_FINISHED, TASK_FAILED, TASK_KILLED, TASK_LOST, TASK_ERROR, TASK_DROPPED))
 
 
@@ -36,6 +45,7 @@ def update(
     executor_id: ExecutorID | None = None,
     message: str = "",
     reason: "TaskStatus.Reason | None" = None,
+    limitation: TaskResourceLimitation | None = None,
     container: ContainerStatus | None = None,
 ) -> StatusUpdate:
     """A new update. What has a reason was found by the agent, what has none comes from the (imagined) executor.
@@ -54,6 +64,7 @@ def update(
         source=TaskStatus.SOURCE_EXECUTOR if reason is None else TaskStatus.SOURCE_SLAVE,
         reason=reason,
         message=message or None,
+        limitation=limitation,
         container_status=container,
     )
     return StatusUpdate(
@@ -102,6 +113,35 @@ def container_status(container: Container, ip: str | None) -> ContainerStatus:
     if ip is not None:
         status.network_infos.add().ip_addresses.add(ip_address=ip)
     return status
+
+
+class End(NamedTuple):
+    """How a task ended. What has a reason was found by the agent."""
+
+    state: "TaskState"
+    message: str
+    reason: "TaskStatus.Reason | None" = None
+    limitation: TaskResourceLimitation | None = None
+
+
+def end_of(container: Container, *, killed: bool) -> End:
+    """How the task of a container ended that has ended.
+
+    :param killed: as in `end`.
+    """
+    if container.limitation is not None and not killed:
+        reason, message, limitation = limited(container.limitation)
+        return End(TASK_FAILED, message, reason, limitation)
+    if container.exit_status is None:
+        return End(TASK_FAILED, "Failed to get exit status for Command")
+    return End(*end(container.exit_status, killed=killed))
+
+
+def limited(limitation: Limitation) -> "tuple[TaskStatus.Reason, str, TaskResourceLimitation]":
+    """What a framework is told of a container that had more than its due."""
+    resource, amount, message = astuple(limitation)
+    had = Resource(name=resource, type=Value.SCALAR, scalar={"value": amount / (1 << 20)}, role="*")
+    return _LIMITATIONS[resource], message, TaskResourceLimitation(resources=[had])
 
 
 def end(exit_status: int, *, killed: bool) -> tuple["TaskState", str]:

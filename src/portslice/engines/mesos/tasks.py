@@ -22,12 +22,14 @@ from typing import Any
 
 from portslice.agent.service import Agent
 from portslice.containers.container import Container, State
+from portslice.containers.launcher import FetchError
 from portslice.engines.mesos import commands, status
 from portslice.engines.mesos.executors import Executors
 from portslice.engines.mesos.ledger import Entry, Key, Ledger
 from portslice.engines.mesos.meta import Meta
 from portslice.engines.mesos.schema.mesos_pb2 import (
     TASK_FAILED,
+    TASK_KILLED,
     TASK_KILLING,
     TASK_RUNNING,
     TASK_STARTING,
@@ -47,6 +49,8 @@ from portslice.errors import PortsliceError
 
 log = logging.getLogger(__name__)
 
+_LAUNCH_FAILED = TaskStatus.REASON_CONTAINER_LAUNCH_FAILED
+_LOOK_SECS = 1.0
 KILL_GRACE_SECS = 3.0  # of Mesos' command executor, where neither task nor kill has a kill policy
 
 
@@ -236,7 +240,9 @@ class Tasks:
             self._abandon(entry)
         self.executors.shut_down_all()
         while self._at_work:
-            await asyncio.wait(self._at_work)
+            for entry in self.ledger.living():
+                self._stop_fetching(entry)
+            await asyncio.wait(self._at_work, timeout=_LOOK_SECS)
         await self.executors.end()
 
     def close(self) -> None:
@@ -260,11 +266,12 @@ class Tasks:
             container = await self._agent.launch(request)
         except PortsliceError as error:
             log.error("Failed to launch task %s: %s", record.task.task_id.value, error)
+            killed = record.killed and isinstance(error, FetchError)
             self.ledger.say(
                 entry,
-                TASK_FAILED,
+                TASK_KILLED if killed else TASK_FAILED,
                 message=f"Failed to launch container: {error}",
-                reason=TaskStatus.REASON_CONTAINER_LAUNCH_FAILED,
+                reason=TaskStatus.REASON_TASK_KILLED_DURING_LAUNCH if killed else _LAUNCH_FAILED,
             )
             return
         await self._follow(entry, container)
@@ -277,11 +284,8 @@ class Tasks:
         if entry.record.killed:
             await self._end(entry, container)
         ended = await self._agent.wait(container)
-        if ended.exit_status is None:
-            self.ledger.say(entry, TASK_FAILED, message="Failed to get exit status for Command")
-        else:
-            state, message = status.end(ended.exit_status, killed=entry.record.killed)
-            self.ledger.say(entry, state, message=message)
+        end = status.end_of(ended, killed=entry.record.killed)
+        self.ledger.say(entry, end.state, message=end.message, reason=end.reason, limitation=end.limitation)
 
     def _kill(self, entry: Entry, policy: KillPolicy | None) -> None:
         if policy is not None and policy.HasField("grace_period"):
@@ -293,8 +297,7 @@ class Tasks:
             self.ledger.save(entry)
             if entry.record.updates and _has(entry.record.framework, FrameworkInfo.Capability.TASK_KILLING_STATE):
                 self.ledger.say(entry, TASK_KILLING)
-        if entry.container is not None:  # otherwise as soon as it is launched
-            self._start(self._end(entry, entry.container))
+        self._stop(entry)
 
     def _abandon(self, entry: Entry) -> None:
         self.ledger.abandon(entry)
@@ -303,8 +306,17 @@ class Tasks:
         entry.grace_secs = self._agent.flags.executor_shutdown_grace_period.seconds
         entry.record.killed = True
         self.ledger.save(entry)
+        self._stop(entry)
+
+    def _stop(self, entry: Entry) -> None:
         if entry.container is not None:
             self._start(self._end(entry, entry.container))
+        else:  # otherwise as soon as it is launched
+            self._stop_fetching(entry)
+
+    def _stop_fetching(self, entry: Entry) -> None:
+        framework_id, name = entry.key
+        self._agent.stop_fetching(name, framework_id)
 
     async def _end(self, entry: Entry, container: Container) -> None:
         if container.state is State.RUNNING:

@@ -13,12 +13,14 @@ from aiohttp import web
 from portslice.agent.service import Agent
 from portslice.containers.container import Container, Request, State
 from portslice.containers.containerizer import KnownIdError
+from portslice.containers.fetcher import Uri
 from portslice.errors import AccessError, NotFoundError, ParseError, PortsliceError
 from portslice.http.access import Access, Caller
 from portslice.ports import PortSet
 from portslice.resources import Resources
 
 _MB = 1 << 20
+_LIMITATIONS = {"mem": "REASON_CONTAINER_LIMITATION_MEMORY", "disk": "REASON_CONTAINER_LIMITATION_DISK"}
 _FAILED = "Failed to launch container"
 # What `container` may say: nothing that this agent would have to do.
 _PLAIN: tuple[dict[str, str], ...] = ({}, {"type": "MESOS"})
@@ -42,6 +44,7 @@ class Containers:
             uid=uid,
             gid=gid,
             environment=_environment(command),
+            uris=tuple(_uri(each) for each in command.get("uris", [])),
             **_resources(argument.get("resources", [])),
         )
         if argument.get("container", {}) not in _PLAIN:
@@ -62,6 +65,11 @@ class Containers:
         result: dict[str, Any] = {}
         if ended.exit_status is not None:
             result["exit_status"] = _wait_status(ended.exit_status)
+        if (limitation := ended.limitation) is not None:
+            amount = {"type": "SCALAR", "scalar": {"value": limitation.amount / _MB}, "role": "*"}
+            result["state"] = "TASK_FAILED"
+            result["reason"] = _LIMITATIONS[limitation.resource]
+            result["limitation"] = {"resources": [{"name": limitation.resource, **amount}]}
         if ended.message:
             result["message"] = ended.message
         return result
@@ -78,6 +86,8 @@ class Containers:
             container = self._find(argument)
         except NotFoundError:
             raise NotFoundError(gone) from None
+        if self._agent.containerizer.stop_fetching(container):
+            return web.Response()
         if container.state is not State.RUNNING:
             raise NotFoundError(gone)
         self._agent.containerizer.signal(container, number)
@@ -115,9 +125,11 @@ def _command(command: dict[str, Any]) -> tuple[str, ...]:
     value = command.get("value")
     if not value:
         raise ParseError(f"{_FAILED}: 'launch_container.command' needs a 'value', since there are no images here")
-    if command.get("uris"):
-        raise ParseError(f"{_FAILED}: nothing is fetched here: 'launch_container.command.uris' must be empty")
     return ("sh", "-c", value) if command.get("shell", True) else (value, *command.get("arguments", [])[1:])
+
+
+def _uri(uri: dict[str, Any]) -> Uri:
+    return Uri(**{name: value for name, value in uri.items() if name != "cache"})
 
 
 def _environment(command: dict[str, Any]) -> dict[str, str]:

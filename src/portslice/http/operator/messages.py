@@ -33,8 +33,9 @@ _ID = {"value!": _TEXT, "parent": _ANY}
 _CONTAINER = {"container_id!": _ID}
 _KILL = {"container_id!": _ID, "signal": _INT32}
 _VARIABLE = {"name!": _TEXT, "value": _TEXT, "type": _TEXT, "secret": _ANY}
+_URI = {"value!": _TEXT, "executable": _BOOL, "extract": _BOOL, "cache": _BOOL, "output_file": _TEXT}
 _COMMAND = {
-    "uris": [_ANY],
+    "uris": [_URI],
     "environment": {"variables": [_VARIABLE]},
     "shell": _BOOL,
     "value": _TEXT,
