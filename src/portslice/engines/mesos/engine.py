@@ -58,6 +58,10 @@ class MesosEngine:
         flags = agent.flags
         if not flags.port:
             raise PortsliceError("--master needs a fixed --port: the master sends to it")
+        if flags.authenticatee != "crammd5":
+            raise PortsliceError(
+                f"Could not create authenticatee module '{flags.authenticatee}': crammd5 is the only one"
+            )
         self._agent = agent
         self._detector = detector(flags.master or "", flags.zk_session_timeout.seconds)
         self._offer = offer.of(flags)
@@ -72,10 +76,6 @@ class MesosEngine:
             backoff_secs=flags.registration_backoff_factor.seconds,
             announcement=self._announcement,
         )
-        if flags.authenticatee != "crammd5":
-            raise PortsliceError(
-                f"Could not create authenticatee module '{flags.authenticatee}': crammd5 is the only one"
-            )
         if flags.credential is not None:
             patience = Patience(
                 flags.authentication_timeout_min.seconds,
