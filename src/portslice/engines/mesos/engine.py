@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 from portslice.agent import offer
 from portslice.agent.service import Agent
 from portslice.engines.mesos import resources
-from portslice.engines.mesos.authentication import Authentication, Patience, RefusedError
+from portslice.engines.mesos.authentication import Authentication, RefusedError, Timeouts
 from portslice.engines.mesos.detector import detector
 from portslice.engines.mesos.meta import Meta, checked_id
 from portslice.engines.mesos.registration import Registration
@@ -77,13 +77,13 @@ class MesosEngine:
             announcement=self._announcement,
         )
         if flags.credential is not None:
-            patience = Patience(
+            timeouts = Timeouts(
                 flags.authentication_timeout_min.seconds,
                 flags.authentication_timeout_max.seconds,
                 flags.authentication_backoff_factor.seconds,
             )
             self._registration.authentication = Authentication(
-                flags.credential, patience, self._inbox, self._registration.send
+                flags.credential, timeouts, self._inbox, self._registration.send
             )
         self._tasks = Tasks(
             agent,
