@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -321,7 +322,7 @@ def test_a_master_is_not_taken_in_by_what_agents_say(bare: Testbed) -> None:
         for message in (START, CHALLENGE, messages.AuthenticateMessage(pid=f"slave(1)@{HOST_ADDRESS}:5051")):
             assert agent.say(message) == 202
         assert agent.say(messages.PongSlaveMessage()) == 403
-        until(lambda: f"Ignoring the authentication of slave(1)@{HOST_ADDRESS}:5051" in master.log, "warning")
+        until(lambda: f"{agent.pid} speaks of slave(1)@{HOST_ADDRESS}:5051" in master.log, "warning")
         _, error = tries(None, messages.AuthenticationStartMessage(mechanism="PLAIN"))
         assert (error.name, b"Expecting the mechanism CRAM-MD5" in error.body) == ("AuthenticationErrorMessage", True)
         _, error = tries(None, CHALLENGE)
@@ -421,6 +422,10 @@ def test_nobody_takes_all_connections(guarded: Node) -> None:
         for where in (two, agent.bed.host, agent.bed.world):
             assert _ask(agent, where, "agents:swordfish") == ["200"]
         assert over_socket(agent, "/health").status == 200
+    for _ in range(50):  # gone before it is looked at
+        reset = peer.open_socket(one, "tcp", connect=(HOST_ADDRESS, 5051))
+        reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset.close()
     until(lambda: _ask(agent, one, "agents:swordfish") == ["200"], "room")
     agent.kill("three", "four")
     assert "Traceback" not in agent.log

@@ -477,6 +477,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         ({"master": "localhost"}, "Failed to create a master detector: Failed to parse 'localhost': "),
         ({"master": "zk://localhost:2181"}, "Failed to create a master detector: "),
         ({"master": "localhost:5050", "port": "0"}, "--master needs a fixed --port: the master sends to it"),
+        ({"master": "localhost:5050", "authenticatee": "mine"}, "Could not create authenticatee module 'mine': "),
         ({"master": "localhost:5050", "attributes": "rack"}, "Invalid attribute key:value pair 'rack'"),
     ],
 )

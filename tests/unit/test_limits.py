@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portslice.engines.mesos.authentication import Patience
+from portslice.engines.mesos.authentication import Timeouts
 from portslice.http import connections
 from portslice.http.basic import Allowance
 from portslice.http.connections import Connections
@@ -116,6 +116,6 @@ def test_what_has_gone_is_not_counted(events: list[tuple[bool, int]]) -> None:
 
 @given(st.integers(0, 2000))
 def test_a_try_gets_more_time_each_time(tries: int) -> None:
-    patience = Patience(least=5, most=60, factor=1)
-    assert 5 <= patience.secs(tries) <= min(5 + 2.0 ** min(tries + 1, 30), 60)
-    assert Patience(least=5, most=1, factor=1).secs(tries) == 5
+    timeouts = Timeouts(least=5, most=60, factor=1)
+    assert 5 <= timeouts.secs(tries) <= min(5 + 2.0 ** min(tries + 1, 30), 60)
+    assert Timeouts(least=5, most=1, factor=1).secs(tries) == 5

@@ -97,7 +97,7 @@ class Agents(Mailbox):
         self._master = master
         self._flags = master.flags
         self._callers = Callers()
-        self._authenticator = Authenticator(master.flags.credentials)
+        self._authenticator = Authenticator(self._flags.credentials)
         self._lines: dict[Pid, _Line] = {}
         self._observers = itertools.count(1)
         self._on(messages.RegisterSlaveMessage, self._register)

@@ -89,19 +89,23 @@ class Authenticator:
 
         :param own: the address of ours at which he reached us.
         """
+        if connection.transport is None:
+            return  # it has gone
+        source = brake.sources.of(connection.transport)
         try:
             client = Pid.parse(message.pid)
+            if client.address != sender.address:
+                raise ParseError(f"{sender} speaks of {client}")
         except ParseError as error:
-            log.warning("Ignoring an authentication: %s", error)
-            return
-        if client.address != sender.address:
-            log.warning("Ignoring the authentication of %s by %s", client, sender)
+            if not brake.allowance.wait_secs(source):  # who floods fills no log
+                log.warning("Ignoring an authentication: %s", error)
+                brake.allowance.failed(source)
             return
         self._forget(connection)
         for each in [each for each in self._sessions if each.transport is None]:
             self._forget(each)
         name = f"crammd5-authenticator-session({next(self._numbers)})"
-        session = _Session(client, sender, Pid(name, *own), brake.sources.of(connection.transport))
+        session = _Session(client, sender, Pid(name, *own), source)
         self._sessions[connection] = session
         session.work = asyncio.create_task(self._serve(session, brake))
         session.work.add_done_callback(_report)
@@ -125,7 +129,7 @@ class Authenticator:
 
     async def _serve(self, session: _Session, brake: Brake) -> None:
         braked = brake.allowance.wait_secs(session.source) > 0
-        if not braked:  # who floods fills no log
+        if not braked:
             log.info("Authenticating %s", session.client)
         link = None
         try:
@@ -135,7 +139,8 @@ class Authenticator:
                 link.send(session.own, session.peer.name, end)
                 await link.flush()
         except OSError as error:  # TimeoutError among them
-            log.warning("Failed to authenticate %s: %s", session.client, error or "it does not answer")
+            if not braked:
+                log.warning("Failed to authenticate %s: %s", session.client, error or "it does not answer")
         finally:
             if session.principal is None and not braked:
                 brake.allowance.failed(session.source)

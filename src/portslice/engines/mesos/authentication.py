@@ -54,7 +54,7 @@ class _FailedError(PortsliceError):
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """How long a try may take, in seconds: a random time from `least` on; up to `factor` longer the first time, then
     twice that, and so on, but never longer than `most`."""
 
@@ -75,10 +75,10 @@ class Authentication:
     """
 
     def __init__(
-        self, credential: Credential, patience: Patience, inbox: Inbox, send: Callable[[Message, str], None]
+        self, credential: Credential, timeouts: Timeouts, inbox: Inbox, send: Callable[[Message, str], None]
     ) -> None:
         self._credential = credential
-        self._patience = patience
+        self._timeouts = timeouts
         self._send = send
         self._heard: asyncio.Queue[tuple[Pid, Message]] | None = None
         for kind in _ANSWERS:
@@ -92,7 +92,7 @@ class Authentication:
         tries = 0
         while True:
             log.info("Authenticating with master %s", master)
-            secs = self._patience.secs(tries)
+            secs = self._timeouts.secs(tries)
             self._heard = asyncio.Queue(_MAX_UNREAD)
             began = asyncio.get_running_loop().time()
             try:

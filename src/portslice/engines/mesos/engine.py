@@ -24,7 +24,7 @@ from google.protobuf.message import Message
 from portslice.agent import offer
 from portslice.agent.service import Agent
 from portslice.engines.mesos import compatibility, resources
-from portslice.engines.mesos.authentication import Authentication, Patience, RefusedError
+from portslice.engines.mesos.authentication import Authentication, RefusedError, Timeouts
 from portslice.engines.mesos.detector import detector
 from portslice.engines.mesos.executor_api import ExecutorApi
 from portslice.engines.mesos.meta import Meta, checked_id
@@ -69,6 +69,10 @@ class MesosEngine:
         variables = flags.executor_environment_variables or {}
         if not all(isinstance(value, str) for value in variables.values()):
             raise PortsliceError("`executor_environment_variables` must only contain string values")
+        if flags.authenticatee != "crammd5":
+            raise PortsliceError(
+                f"Could not create authenticatee module '{flags.authenticatee}': crammd5 is the only one"
+            )
         self._agent = agent
         self._detector = detector(flags.master or "", flags.zk_session_timeout.seconds)
         self._offer = offer.of(flags)
@@ -84,18 +88,14 @@ class MesosEngine:
             backoff_secs=flags.registration_backoff_factor.seconds,
             announcement=self._announcement,
         )
-        if flags.authenticatee != "crammd5":
-            raise PortsliceError(
-                f"Could not create authenticatee module '{flags.authenticatee}': crammd5 is the only one"
-            )
         if flags.credential is not None:
-            patience = Patience(
+            timeouts = Timeouts(
                 flags.authentication_timeout_min.seconds,
                 flags.authentication_timeout_max.seconds,
                 flags.authentication_backoff_factor.seconds,
             )
             self._registration.authentication = Authentication(
-                flags.credential, patience, self._inbox, self._registration.send
+                flags.credential, timeouts, self._inbox, self._registration.send
             )
         self._tasks = Tasks(
             agent,
