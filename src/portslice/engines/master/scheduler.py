@@ -18,7 +18,7 @@ from typing import Any
 from aiohttp import BasicAuth, hdrs, web
 
 from portslice.engines.master.callers import Callers
-from portslice.engines.master.master import HEARTBEAT_SECS, Master
+from portslice.engines.master.master import Master
 from portslice.engines.master.model import Framework
 from portslice.engines.mesos.schema.scheduler_pb2 import Call
 from portslice.engines.mesos.v1 import from_json
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 PATH = "/api/v1/scheduler"
 REALM = "mesos-master-scheduler"
+_HEARTBEAT_SECS = 15.0
 _STREAM_ID = "Mesos-Stream-Id"
 _MAX_UNREAD = 10_000  # events
 _MEMBERS = {
@@ -67,7 +68,7 @@ class EventStream:
         """Write events and heartbeats to their end."""
         while True:
             try:
-                event = await asyncio.wait_for(self._events.get(), HEARTBEAT_SECS)
+                event = await asyncio.wait_for(self._events.get(), _HEARTBEAT_SECS)
             except TimeoutError:
                 event = {"type": "HEARTBEAT"}
             if event is None:
@@ -104,7 +105,7 @@ class Scheduler:
         return web.Response(status=202)
 
     def _admit(self, request: web.Request) -> None:
-        credentials = self._master.flags.credentials
+        credentials = self._master.cluster.flags.credentials
         if credentials is None:
             caller = self._callers.of(request)
             if caller is None or not caller.trusted:
@@ -123,7 +124,7 @@ class Scheduler:
             raise web.HTTPUnauthorized(text="401 Unauthorized.", headers=challenge)
 
     def _framework(self, request: web.Request, call: Call) -> Framework:
-        framework = self._master.frameworks.get(call.framework_id.value)
+        framework = self._master.cluster.frameworks.get(call.framework_id.value)
         if framework is None:
             raise web.HTTPBadRequest(text="Framework cannot be found")
         if framework.stream is None:
@@ -156,7 +157,7 @@ class Scheduler:
         framework = None
         try:
             try:
-                framework = self._master.subscribe(info, call.subscribe.suppressed_roles, stream)
+                framework = self._master.subscriptions.subscribe(info, call.subscribe.suppressed_roles, stream)
             except (ParseError, ConflictError) as error:
                 await _write(response, {"type": "ERROR", "error": {"message": str(error)}})
                 return response
@@ -166,43 +167,44 @@ class Scheduler:
                 await stream.copy_to(response)
         finally:
             if framework is not None:
-                self._master.unsubscribed(framework, stream)
+                self._master.subscriptions.unsubscribed(framework, stream)
         return response
 
     def _subscribed(self, framework: Framework, own: str) -> dict[str, Any]:
         return {
             "framework_id": {"value": framework.id},
-            "heartbeat_interval_seconds": HEARTBEAT_SECS,
-            "master_info": self._master.info(own),
+            "heartbeat_interval_seconds": _HEARTBEAT_SECS,
+            "master_info": self._master.cluster.info(own),
         }
 
     def _obey(self, framework: Framework, call: Call) -> None:
         master = self._master
         match call.type:
             case "TEARDOWN":
-                master.tear_down(framework)
+                master.subscriptions.tear_down(framework)
             case "ACCEPT":
                 self._accept(framework, call.accept)
             case "DECLINE":
                 ids = [each.value for each in call.decline.offer_ids]
-                master.decline(framework, ids, call.decline.filters.refuse_seconds)
+                master.launching.decline(framework, ids, call.decline.filters.refuse_seconds)
             case "REVIVE":
-                master.revive(framework, call.revive.roles)
+                master.launching.revive(framework, call.revive.roles)
             case "SUPPRESS":
-                master.suppress(framework, call.suppress.roles)
+                master.launching.suppress(framework, call.suppress.roles)
             case "KILL":
                 policy = call.kill.kill_policy if call.kill.HasField("kill_policy") else None
-                master.kill(framework, call.kill.task_id, policy)
+                master.reconciliation.kill(framework, call.kill.task_id, policy)
             case "SHUTDOWN":
-                master.shut_down_executor(framework, call.shutdown.slave_id.value, call.shutdown.executor_id)
+                master.executors.shut_down(framework, call.shutdown.slave_id.value, call.shutdown.executor_id)
             case "ACKNOWLEDGE":
                 said = call.acknowledge
-                master.acknowledge(framework, said.slave_id.value, said.task_id, said.uuid)
+                master.tasks.acknowledge(framework, said.slave_id.value, said.task_id, said.uuid)
             case "RECONCILE":
-                master.reconcile(framework, [(each.task_id, each.slave_id.value) for each in call.reconcile.tasks])
+                wanted = [(each.task_id, each.slave_id.value) for each in call.reconcile.tasks]
+                master.reconciliation.reconcile(framework, wanted)
             case "MESSAGE":
                 said_to = call.message
-                master.message(framework, said_to.slave_id.value, said_to.executor_id, said_to.data)
+                master.executors.message(framework, said_to.slave_id.value, said_to.executor_id, said_to.data)
 
     def _accept(self, framework: Framework, accept: Call.Accept) -> None:
         for operation in accept.operations:
@@ -210,7 +212,7 @@ class Scheduler:
                 raise _invalid(f"{operation.type[:50]} operations are not supported by this master, LAUNCH only")
         tasks = [info for operation in accept.operations for info in operation.launch.task_infos]
         ids = [each.value for each in accept.offer_ids]
-        self._master.accept(framework, ids, tasks, accept.filters.refuse_seconds)
+        self._master.launching.accept(framework, ids, tasks, accept.filters.refuse_seconds)
 
 
 async def _read(request: web.Request) -> Call:

@@ -9,6 +9,7 @@ import socket
 from aiohttp import web
 
 from portslice.engines.master.agents import Agents
+from portslice.engines.master.cluster import Cluster
 from portslice.engines.master.flags import MasterFlags
 from portslice.engines.master.master import Master
 from portslice.engines.master.metrics import Metrics
@@ -33,10 +34,11 @@ async def run(flags: MasterFlags) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     listener = _bind(flags)
-    master = Master(flags, Registry(flags.work_dir))
+    cluster = Cluster(flags, Registry(flags.work_dir))
+    master = Master(cluster)
     agents = Agents(master)
     application = web.Application(client_max_size=_MAX_BODY)
-    served = [*Views(master).routes(), *Metrics(master).routes(), *Scheduler(master).routes()]
+    served = [*Views(cluster).routes(), *Metrics(cluster).routes(), *Scheduler(master).routes()]
     application.add_routes(served)
     application.add_routes(_below_master(served))
     application.add_routes(agents.routes())
@@ -51,7 +53,7 @@ async def run(flags: MasterFlags) -> None:
     await web.SockSite(runner, listener).start()
     work = asyncio.create_task(master.run())
     work.add_done_callback(lambda task: stop.set())
-    log.info("Master %s is ready at %s", master.id, master.pid)
+    log.info("Master %s is ready at %s", cluster.id, cluster.pid)
     try:
         await stop.wait()
     finally:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from portslice.engines.master import fairness
 from portslice.engines.master.bundle import Bundle
-from portslice.engines.master.master import Master
+from portslice.engines.master.cluster import Cluster
 from portslice.engines.master.model import Agent, Framework, role_of
 from portslice.engines.mesos.schema.mesos_pb2 import Attribute, FrameworkInfo, Resource, Task, TaskState, Value
 from portslice.engines.mesos.v1 import to_json
@@ -23,8 +23,8 @@ _TASKS_MAX = 100
 class Views:
     """The endpoints that read."""
 
-    def __init__(self, master: Master) -> None:
-        self._master = master
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -41,29 +41,29 @@ class Views:
 
     async def _state(self, request: web.Request) -> web.Response:
         """The whole cluster."""
-        master = self._master
-        leader = {"id": master.id, "pid": master.pid, "port": master.flags.port, "hostname": master.hostname}
-        known = [*master.frameworks.values(), *master.completed]
+        cluster = self._cluster
+        leader = {"id": cluster.id, "pid": cluster.pid, "port": cluster.flags.port, "hostname": cluster.hostname}
+        known = [*cluster.frameworks.values(), *cluster.completed]
         value = {
             **{name: VERSION[name] for name in ("version", "git_sha", "git_tag", "build_date", "build_time")},
             "build_user": VERSION["build_user"],
-            "start_time": master.started,
-            "elected_time": master.started,
-            "id": master.id,
-            "pid": master.pid,
-            "hostname": master.hostname,
+            "start_time": cluster.started,
+            "elected_time": cluster.started,
+            "id": cluster.id,
+            "pid": cluster.pid,
+            "hostname": cluster.hostname,
             "capabilities": [],
-            "activated_slaves": float(sum(each.connected for each in master.agents.values())),
-            "deactivated_slaves": float(sum(not each.connected for each in master.agents.values())),
-            "unreachable_slaves": float(len(master.unreachable)),
-            "leader": master.pid,
+            "activated_slaves": float(sum(each.connected for each in cluster.agents.values())),
+            "deactivated_slaves": float(sum(not each.connected for each in cluster.agents.values())),
+            "unreachable_slaves": float(len(cluster.unreachable)),
+            "leader": cluster.pid,
             "leader_info": leader,
-            **({"cluster": master.flags.cluster} if master.flags.cluster is not None else {}),
-            "flags": as_strings(master.flags),
-            "slaves": [_agent(each) for each in master.agents.values()],
+            **({"cluster": cluster.flags.cluster} if cluster.flags.cluster is not None else {}),
+            "flags": as_strings(cluster.flags),
+            "slaves": [_agent(each) for each in cluster.agents.values()],
             "recovered_slaves": self._recovered(),
-            "frameworks": [_framework(each) for each in known[: len(master.frameworks)]],
-            "completed_frameworks": [_framework(each) for each in known[len(master.frameworks) :]],
+            "frameworks": [_framework(each) for each in known[: len(cluster.frameworks)]],
+            "completed_frameworks": [_framework(each) for each in known[len(cluster.frameworks) :]],
             "orphan_tasks": [],
             "unregistered_frameworks": [],
         }
@@ -72,7 +72,7 @@ class Views:
     async def _slaves(self, request: web.Request) -> web.Response:
         """The agents; ?slave_id=."""
         wanted = request.query.get("slave_id")
-        agents = [each for each in self._master.agents.values() if wanted in (None, each.id)]
+        agents = [each for each in self._cluster.agents.values() if wanted in (None, each.id)]
         slaves = [_agent(each) | _in_full(each) for each in agents]
         return json_response(request, {"slaves": slaves, "recovered_slaves": self._recovered()}, in_order=True)
 
@@ -80,8 +80,8 @@ class Views:
         """The frameworks; ?framework_id=."""
         wanted = request.query.get("framework_id")
         value = {
-            "frameworks": [_framework(f) for f in self._master.frameworks.values() if wanted in (None, f.id)],
-            "completed_frameworks": [_framework(f) for f in self._master.completed if wanted in (None, f.id)],
+            "frameworks": [_framework(f) for f in self._cluster.frameworks.values() if wanted in (None, f.id)],
+            "completed_frameworks": [_framework(f) for f in self._cluster.completed if wanted in (None, f.id)],
             "unregistered_frameworks": [],
         }
         return json_response(request, value, in_order=True)
@@ -89,10 +89,10 @@ class Views:
     async def _roles(self, request: web.Request) -> web.Response:
         """Roles that frameworks have, with what they use."""
         found: dict[str, list[Framework]] = {}
-        for framework in self._master.frameworks.values():
+        for framework in self._cluster.frameworks.values():
             for role in framework.roles:
                 found.setdefault(role, []).append(framework)
-        total = sum((each.total for each in self._master.agents.values()), Bundle())
+        total = sum((each.total for each in self._cluster.agents.values()), Bundle())
         roles = []
         for role, members in sorted(found.items()):
             tasks = (task for framework in members for task in framework.living() if role_of(task) == role)
@@ -117,7 +117,7 @@ class Views:
             raise web.HTTPBadRequest(text="Failed to convert 'limit' or 'offset' to number") from None
         tasks = [
             task
-            for framework in (*self._master.frameworks.values(), *self._master.completed)
+            for framework in (*self._cluster.frameworks.values(), *self._cluster.completed)
             if query.get("framework_id") in (None, framework.id)
             for task in (*framework.tasks.values(), *framework.completed)
             if query.get("task_id") in (None, task.task_id.value)
@@ -128,7 +128,7 @@ class Views:
 
     async def _flags(self, request: web.Request) -> web.Response:
         """The master's flags."""
-        return json_response(request, {"flags": as_strings(self._master.flags)})
+        return json_response(request, {"flags": as_strings(self._cluster.flags)})
 
     async def _version(self, request: web.Request) -> web.Response:
         """The version."""
@@ -140,10 +140,10 @@ class Views:
 
     async def _redirect(self, request: web.Request) -> web.Response:
         """307 to the leading master, which is this one."""
-        raise web.HTTPTemporaryRedirect(f"//{request.host or f'{self._master.hostname}:{self._master.flags.port}'}")
+        raise web.HTTPTemporaryRedirect(f"//{request.host or f'{self._cluster.hostname}:{self._cluster.flags.port}'}")
 
     def _recovered(self) -> list[dict[str, Any]]:
-        return [{"id": each, **self._master.registry.agents[each]} for each in self._master.recovered]
+        return [{"id": each, **self._cluster.registry.agents[each]} for each in self._cluster.recovered]
 
 
 def _agent(agent: Agent) -> dict[str, Any]:
