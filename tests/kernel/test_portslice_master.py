@@ -140,15 +140,14 @@ def test_tasks_that_are_not_launched(ground: Testbed, master: OwnMaster, agent: 
     framework = Framework(ground, master.address)
     same = port_ranges((31000, 31000))
     greedy = task("greedy", "true") | {"resources": [scalar("cpus", 99)]}
-    own = {key: value for key, value in task("executor", "true").items() if key != "command"}
-    own["executor"] = {"executor_id": {"value": "e"}, "command": {"value": "true"}}
+    neither = {key: value for key, value in task("neither", "true").items() if key != "command"}
     twins = [task(name, "sleep 1000") | {"resources": [scalar("cpus", 0.1), same]} for name in ("first", "second")]
-    framework.launch(*twins, greedy, own)
+    framework.launch(*twins, greedy, neither)
     framework.status("first", "TASK_RUNNING")
     for name, message in (
         ("second", "is more than available"),
         ("greedy", "Total resources cpus:99 required by task and its executor is more than available"),
-        ("executor", "Executors of a framework's own are not supported by this master"),
+        ("neither", "Task should have at least one (but not both) of CommandInfo or ExecutorInfo present"),
     ):
         status = framework.status(name, "TASK_ERROR")
         assert message in status["message"]
@@ -174,7 +173,7 @@ def test_bad_calls(ground: Testbed, master: OwnMaster) -> None:
         (
             "ACCEPT",
             known | {"stream": stream, "accept": other},
-            (400, f"{invalid}RESERVE operations are not supported by this master, LAUNCH only"),
+            (400, f"{invalid}RESERVE operations are not supported by this master, LAUNCH and LAUNCH_GROUP only"),
         ),
     ):
         assert _call(ground.host, kind, **body) == answer

@@ -104,7 +104,7 @@ def test_tasks_that_may_not_be_launched() -> None:
         (_task(task_id={"value": "a/b"}), "TaskID 'a/b' contains invalid characters"),
         (_task(task_id={"value": "twin"}), "Task has duplicate ID: twin"),
         (_task(agent_id={"value": "S1"}), "Task uses invalid agent S1 while agent S0 is expected"),
-        (_task(executor={"executor_id": {"value": "e"}}), "Executors of a framework's own are not supported"),
+        (_task(command=None), "Task should have at least one .but not both. of CommandInfo or ExecutorInfo present"),
         (_task(resources=[]), "Task uses no resources"),
         (_task(resources=[ranges]), "is more than available cpus:1; ports:\\[31001-31002\\]"),
         (_task(resources=[ranges | {"name": "ephemeral_ports"}]), "ephemeral_ports are given by the agent"),

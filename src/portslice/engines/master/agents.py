@@ -84,7 +84,8 @@ class Agents(Mailbox):
         self._on(messages.ReregisterSlaveMessage, self._reregister)
         self._on(messages.UnregisterSlaveMessage, self._unregister)
         self._on(messages.StatusUpdateMessage, self._updated)
-        self._on(messages.ExitedExecutorMessage, lambda _line, _message: None)  # tasks tell of their ends themselves
+        self._on(messages.ExitedExecutorMessage, self._exited)
+        self._on(messages.ExecutorToFrameworkMessage, self._said)
         self._on(messages.PongSlaveMessage, self._answered)
 
     def close(self) -> None:
@@ -175,7 +176,8 @@ class Agents(Mailbox):
         answer = messages.SlaveReregisteredMessage(
             slave_id={"value": agent.id}, reconciliations=missing, connection=self._connection()
         )
-        told = {task.framework_id.value for task in message.tasks}
+        told = {each.framework_id.value for each in message.tasks}
+        told |= {each.framework_id.value for each in message.executor_infos}
         ended = [each for each in told if self._master.cluster.registry.is_removed(each)]
         self._connect(agent, origin, answer, ended)
 
@@ -186,6 +188,12 @@ class Agents(Mailbox):
 
     def _updated(self, line: _Line, message: messages.StatusUpdateMessage) -> None:
         self._master.tasks.updated(line.agent, message.update)
+
+    def _exited(self, line: _Line, message: messages.ExitedExecutorMessage) -> None:
+        self._master.executors.exited(line.agent, message)
+
+    def _said(self, line: _Line, message: messages.ExecutorToFrameworkMessage) -> None:
+        self._master.executors.said(line.agent, message)
 
     def _answered(self, line: _Line, _message: messages.PongSlaveMessage) -> None:
         line.answered = True

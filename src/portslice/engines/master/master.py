@@ -31,10 +31,12 @@ class Master:
         self.offers = Offers(cluster)
         self.tasks = Tasks(cluster, self.offers)
         self.reconciliation = Reconciliation(cluster, self.tasks)
-        self.executors = Executors(cluster)
-        self.launching = Launching(cluster, self.offers, self.tasks)
-        self.subscriptions = Subscriptions(cluster, self.offers, self.tasks)
-        self.membership = Membership(cluster, self.offers, self.tasks, self.subscriptions)
+        self.executors = Executors(cluster, self.offers)
+        self.launching = Launching(cluster, self.offers, self.tasks, self.executors)
+        self.subscriptions = Subscriptions(cluster, self.offers, self.tasks, self.executors)
+        self.membership = Membership(
+            cluster, self.offers, self.tasks, self.executors, self.subscriptions
+        )
 
     async def run(self) -> None:
         """Make offers, for ever."""

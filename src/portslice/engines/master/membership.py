@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from portslice.engines.master.bundle import Bundle
 from portslice.engines.master.cluster import Cluster
+from portslice.engines.master.executors import Executors
 from portslice.engines.master.model import OVER, Agent
 from portslice.engines.master.offers import Offers
 from portslice.engines.master.subscriptions import Subscriptions
@@ -31,10 +32,13 @@ log = logging.getLogger(__name__)
 class Membership:
     """All agents of a cluster."""
 
-    def __init__(self, cluster: Cluster, offers: Offers, tasks: Tasks, subscriptions: Subscriptions) -> None:
+    def __init__(
+        self, cluster: Cluster, offers: Offers, tasks: Tasks, executors: Executors, subscriptions: Subscriptions
+    ) -> None:
         self._cluster = cluster
         self._offers = offers
         self._tasks = tasks
+        self._executors = executors
         self._subscriptions = subscriptions
 
     def give_up_recovered(self) -> None:
@@ -73,10 +77,10 @@ class Membership:
         agent.reregistered = time.time()
         for framework in message.frameworks:
             self._subscriptions.learn(framework)
+        self._executors.restore(agent, message.executor_infos)
         for task in message.tasks:
             if (owner := self._cluster.frameworks.get(task.framework_id.value)) is not None:
-                agent.tasks[task.framework_id.value, task.task_id.value] = task
-                owner.tasks[task.task_id.value] = task
+                self._tasks.put(owner, agent, task)
         missing: dict[str, messages.ReconcileTasksMessage] = {}
         for key, task in (known.tasks if known is not None else {}).items():
             if key in agent.tasks:
@@ -122,13 +126,13 @@ class Membership:
         """The connection to it has ended; it may come back."""
         log.warning("Agent %s at %s (%s) is disconnected", agent.id, agent.pid, agent.info.hostname)
         self._offers.rescind_of_agent(agent)
-        for task in list(agent.tasks.values()):
-            framework = self._cluster.frameworks.get(task.framework_id.value)
-            if framework is None or not (framework.info.checkpoint and agent.info.checkpoint):
-                self._tasks.lose(
-                    task, agent, TASK_LOST, f"Agent {agent.info.hostname} disconnected",
-                    TaskStatus.REASON_SLAVE_DISCONNECTED,
-                )
+        frameworks = self._cluster.frameworks
+        checkpointed = {each.id for each in frameworks.values() if each.info.checkpoint and agent.info.checkpoint}
+        message, reason = f"Agent {agent.info.hostname} disconnected", TaskStatus.REASON_SLAVE_DISCONNECTED
+        for task in [each for each in agent.tasks.values() if each.framework_id.value not in checkpointed]:
+            self._tasks.lose(task, agent, TASK_LOST, message, reason)
+        for framework_id in {owner for owner, _ in agent.executors} - checkpointed:
+            self._executors.forget(agent, framework_id)
 
     def lost(self, agent: Agent) -> None:
         """It does not answer; its tasks may come back with it."""
@@ -153,6 +157,7 @@ class Membership:
         for task in list(agent.tasks.values()):
             message = f"Agent {agent.info.hostname} {how}"
             self._tasks.lose(task, agent, state, message, TaskStatus.REASON_SLAVE_REMOVED)
+        self._executors.forget(agent)
         self._cluster.agents.pop(agent.id, None)
         for framework in self._cluster.frameworks.values():
             framework.tell("FAILURE", failure={"agent_id": {"value": agent.id}})

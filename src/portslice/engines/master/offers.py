@@ -4,8 +4,8 @@ All that is free of an agent, and open to a role, is one offer. There is a round
 that may free something. What a framework declines, or leaves of an offer, it is not offered again for a while, unless
 there is more of it.
 
-An agent that has as many tasks as it may have is not offered. Mesos counts only executors of frameworks there; here a
-command task has a block of ephemeral ports, too, and is counted. An agent of ours tells how many blocks it has.
+An agent that has as many containers as it may have is not offered. Mesos counts only executors of frameworks there;
+here a command task has a block of ephemeral ports, too, and is counted. An agent of ours tells how many blocks it has.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from portslice.engines.master import fairness
 from portslice.engines.master.bundle import Bundle
 from portslice.engines.master.cluster import Cluster
 from portslice.engines.master.fairness import Claim
-from portslice.engines.master.model import Agent, Framework, Offer, role_of
+from portslice.engines.master.model import Agent, Framework, Offer
 from portslice.engines.mesos.schema.mesos_pb2 import FrameworkInfo
 from portslice.engines.mesos.v1 import to_json
 
@@ -64,7 +64,7 @@ class Offers:
                     free -= part
         for framework_id, offers in made.items():
             framework = self._cluster.frameworks[framework_id]
-            framework.tell("OFFERS", offers={"offers": [_as_json(each) for each in offers]})
+            framework.tell("OFFERS", offers={"offers": [as_json(each) for each in offers]})
 
     def take(self, offer: Offer) -> None:
         """The framework has answered it."""
@@ -107,7 +107,7 @@ class Offers:
 
     def _is_full(self, agent: Agent) -> bool:
         limit = self._cluster.limit(agent)
-        if limit is None or len(agent.alive()) < limit:
+        if limit is None or agent.containers() < limit:
             return False
         if time.monotonic() >= self._complaints.get(agent.id, 0):
             self._complaints[agent.id] = time.monotonic() + _COMPLAINT_SECS
@@ -122,9 +122,8 @@ class Offers:
 
 
 def _has(framework: Framework, role: str) -> Bundle:
-    tasks = (Bundle.of(each.resources) for each in framework.living() if role_of(each) == role)
     offers = (each.bundle for each in framework.offers.values() if each.role == role)
-    return sum((*tasks, *offers), Bundle())
+    return sum(offers, framework.used_as(role))
 
 
 def _is_worth(part: Bundle) -> bool:
@@ -136,10 +135,12 @@ def _is_refused(framework: Framework, agent: Agent, role: str, part: Bundle) -> 
     return time.monotonic() < until and part <= refused
 
 
-def _as_json(offer: Offer) -> dict[str, object]:
+def as_json(offer: Offer) -> dict[str, object]:
+    """As the v1 APIs show it."""
     agent = offer.agent
     knows_roles = offer.framework.has(FrameworkInfo.Capability.MULTI_ROLE)
     role = offer.role if knows_roles else None
+    executors = [{"value": each} for owner, each in agent.executors if owner == offer.framework.id]
     address = {"hostname": agent.info.hostname, "ip": agent.pid.ip, "port": agent.pid.port}
     return {
         "id": {"value": offer.id},
@@ -148,6 +149,7 @@ def _as_json(offer: Offer) -> dict[str, object]:
         "hostname": agent.info.hostname,
         "url": {"scheme": "http", "address": address, "path": f"/{agent.pid.name}"},
         "resources": [to_json(each) for each in offer.bundle.messages(role)],
-        "attributes": [to_json(each) for each in agent.info.attributes],
+        **({"attributes": [to_json(each) for each in agent.info.attributes]} if agent.info.attributes else {}),
+        **({"executor_ids": executors} if executors else {}),
         **({"allocation_info": {"role": role}} if role is not None else {}),
     }

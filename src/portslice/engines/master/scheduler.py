@@ -208,11 +208,12 @@ class Scheduler:
 
     def _accept(self, framework: Framework, accept: Call.Accept) -> None:
         for operation in accept.operations:
-            if operation.type != "LAUNCH":
-                raise _invalid(f"{operation.type[:50]} operations are not supported by this master, LAUNCH only")
-        tasks = [info for operation in accept.operations for info in operation.launch.task_infos]
+            if operation.type not in ("LAUNCH", "LAUNCH_GROUP"):
+                raise _invalid(
+                    f"{operation.type[:50]} operations are not supported by this master, LAUNCH and LAUNCH_GROUP only"
+                )
         ids = [each.value for each in accept.offer_ids]
-        self._master.launching.accept(framework, ids, tasks, accept.filters.refuse_seconds)
+        self._master.launching.accept(framework, ids, accept.operations, accept.filters.refuse_seconds)
 
 
 async def _read(request: web.Request) -> Call:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 
 from portslice.engines.master.cluster import RECOVERED_SECS, Cluster
+from portslice.engines.master.executors import Executors
 from portslice.engines.master.model import OVER, Framework, Stream
 from portslice.engines.master.offers import Offers
 from portslice.engines.master.tasks import Tasks
@@ -30,10 +31,11 @@ _BAD_IN_ROLES = frozenset("/\\ \t\n\r\v\f\x7f")
 class Subscriptions:
     """All frameworks of a cluster."""
 
-    def __init__(self, cluster: Cluster, offers: Offers, tasks: Tasks) -> None:
+    def __init__(self, cluster: Cluster, offers: Offers, tasks: Tasks, executors: Executors) -> None:
         self._cluster = cluster
         self._offers = offers
         self._tasks = tasks
+        self._executors = executors
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def recover(self) -> None:
@@ -102,6 +104,7 @@ class Subscriptions:
         self._offers.drop_of_framework(framework)
         for agent in self._cluster.agents.values():
             agent.send(messages.ShutdownFrameworkMessage(framework_id={"value": framework.id}))
+            self._executors.forget(agent, framework.id)
         for task in list(framework.tasks.values()):
             if task.state not in OVER:
                 task.state = TASK_KILLED

@@ -33,6 +33,11 @@ class Tasks:
         self._cluster = cluster
         self._offers = offers
 
+    def put(self, framework: Framework, agent: Agent, task: Task) -> None:
+        """There is this one now, or it is back."""
+        task_id = task.task_id.value
+        agent.tasks[framework.id, task_id] = framework.tasks[task_id] = task
+
     def updated(self, agent: Agent, update: messages.StatusUpdate) -> None:
         """A task's state, for its framework."""
         self._cluster.counted["messages_status_update"] += 1
@@ -54,8 +59,7 @@ class Tasks:
             task.state = latest
             task.status_update_state = status.state
             task.status_update_uuid = update.uuid
-            if not any(each.uuid == status.uuid for each in task.statuses):
-                task.statuses.append(status)
+            _remember(task, status)
             if latest in OVER:
                 self._offers.soon()
         framework.tell("UPDATE", update={"status": to_json(status)})
@@ -129,6 +133,17 @@ class Tasks:
         framework = self._cluster.frameworks.get(framework_id)
         if framework is not None and framework.tasks.pop(task_id, None) is not None:
             framework.completed.append(task)
+
+
+def _remember(task: Task, status: TaskStatus) -> None:
+    """The last status of each state that it had in a row, without its data: as in Mesos, an executor may send any
+    number."""
+    if any(each.uuid == status.uuid for each in task.statuses):
+        return
+    if task.statuses and task.statuses[-1].state == status.state:
+        del task.statuses[-1]
+    task.statuses.append(status)
+    task.statuses[-1].ClearField("data")
 
 
 def known_to(framework: Framework | None, state: "TaskState") -> "TaskState":

@@ -95,8 +95,7 @@ class Views:
         total = sum((each.total for each in self._cluster.agents.values()), Bundle())
         roles = []
         for role, members in sorted(found.items()):
-            tasks = (task for framework in members for task in framework.living() if role_of(task) == role)
-            used = sum((Bundle.of(task.resources) for task in tasks), Bundle())
+            used = sum((each.used_as(role) for each in members), Bundle())
             roles.append(
                 {
                     "name": role,
