@@ -130,6 +130,11 @@ class Framework:
         self._call("TEARDOWN")
         self._reader.join(10)
 
+    def close(self) -> None:
+        """Be done with it: somebody else has ended it."""
+        self._closed = True
+        self._reader.join(10)
+
     # Inside
 
     def _call(self, kind: str, **body: Any) -> None:

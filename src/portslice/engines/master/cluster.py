@@ -7,6 +7,7 @@ with their tasks, and frameworks subscribe.
 import socket
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Any
 
 from portslice.engines.master.flags import MasterFlags
@@ -17,6 +18,10 @@ from portslice.http.monitor import MESOS_VERSION
 RECOVERED_SECS = 600.0
 """So long agents and frameworks are waited for after a start: Mesos' --agent_reregister_timeout."""
 _COMPLETED = 50
+
+
+Watcher = Callable[[str, Any], None]
+"""Called with what happened, by the name that the operator API has for it, and to whom or what."""
 
 
 class Cluster:
@@ -36,6 +41,16 @@ class Cluster:
         self.frameworks: dict[str, Framework] = {}
         self.completed: deque[Framework] = deque(maxlen=_COMPLETED)
         self.counted: Counter[str] = Counter()
+        self.watchers: list[Watcher] = []
+
+    def happened(self, kind: str, subject: Any) -> None:
+        """Tell whoever watches.
+
+        :param subject: of TASK_ADDED the task, of TASK_UPDATED the task and its status, of AGENT_* the agent, of
+            FRAMEWORK_* the framework.
+        """
+        for watcher in list(self.watchers):
+            watcher(kind, subject)
 
     def info(self, ip: str) -> dict[str, Any]:
         """The MasterInfo, as JSON.

@@ -102,7 +102,10 @@ class Membership:
         return self._put(agent), list(missing.values())
 
     def _put(self, agent: Agent) -> Agent:
+        new = agent.id not in self._cluster.agents
         self._cluster.agents[agent.id] = agent
+        if new:
+            self._cluster.happened("AGENT_ADDED", agent)
         self._cluster.registry.put_agent(agent.id, {"hostname": agent.info.hostname, "pid": str(agent.pid)})
         return agent
 
@@ -130,7 +133,7 @@ class Membership:
         checkpointed = {each.id for each in frameworks.values() if each.info.checkpoint and agent.info.checkpoint}
         message, reason = f"Agent {agent.info.hostname} disconnected", TaskStatus.REASON_SLAVE_DISCONNECTED
         for task in [each for each in agent.tasks.values() if each.framework_id.value not in checkpointed]:
-            self._tasks.lose(task, agent, TASK_LOST, message, reason)
+            self._tasks.lose(task, TASK_LOST, message, reason)
         for framework_id in {owner for owner, _ in agent.executors} - checkpointed:
             self._executors.forget(agent, framework_id)
 
@@ -156,8 +159,9 @@ class Membership:
         self._offers.rescind_of_agent(agent)
         for task in list(agent.tasks.values()):
             message = f"Agent {agent.info.hostname} {how}"
-            self._tasks.lose(task, agent, state, message, TaskStatus.REASON_SLAVE_REMOVED)
+            self._tasks.lose(task, state, message, TaskStatus.REASON_SLAVE_REMOVED)
         self._executors.forget(agent)
         self._cluster.agents.pop(agent.id, None)
+        self._cluster.happened("AGENT_REMOVED", agent)
         for framework in self._cluster.frameworks.values():
             framework.tell("FAILURE", failure={"agent_id": {"value": agent.id}})

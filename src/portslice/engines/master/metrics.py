@@ -46,7 +46,11 @@ class Metrics:
 
     async def _snapshot(self, request: web.Request) -> web.Response:
         """A flat object of doubles."""
-        return json_response(request, {name: float(value) for name, value in self._values()})
+        return json_response(request, self.values())
+
+    def values(self) -> dict[str, float]:
+        """All of them, by name."""
+        return {name: float(value) for name, value in self._values()}
 
     def _values(self) -> Iterator[tuple[str, float]]:
         cluster = self._cluster

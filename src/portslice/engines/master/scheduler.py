@@ -15,12 +15,13 @@ import uuid
 from contextlib import suppress
 from typing import Any
 
-from aiohttp import BasicAuth, hdrs, web
+from aiohttp import hdrs, web
 
-from portslice.engines.master.callers import Callers
+from portslice.engines.master.admission import Admission
 from portslice.engines.master.master import Master
 from portslice.engines.master.model import Framework
 from portslice.engines.mesos.schema.scheduler_pb2 import Call
+from portslice.engines.mesos.streams import Events, line, write
 from portslice.engines.mesos.v1 import from_json
 from portslice.errors import ConflictError, ParseError, PortsliceError
 
@@ -30,7 +31,7 @@ PATH = "/api/v1/scheduler"
 REALM = "mesos-master-scheduler"
 _HEARTBEAT_SECS = 15.0
 _STREAM_ID = "Mesos-Stream-Id"
-_MAX_UNREAD = 10_000  # events
+_PATIENCE_SECS = 30.0
 _MEMBERS = {
     "ACCEPT": "accept",
     "DECLINE": "decline",
@@ -43,37 +44,16 @@ _MEMBERS = {
 _WITHOUT = ("TEARDOWN", "REVIVE", "SUPPRESS")
 
 
-class EventStream:
-    """Events on their way to a framework. One that reads too slowly is hung up on."""
+class EventStream(Events):
+    """Events on their way to a framework."""
 
     def __init__(self) -> None:
+        super().__init__(line({"type": "HEARTBEAT"}), _HEARTBEAT_SECS)
         self.id = str(uuid.uuid4())
-        self._ended = False
-        self._events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     def put(self, kind: str, body: dict[str, Any]) -> None:
         """An event."""
-        if self._events.qsize() >= _MAX_UNREAD:
-            self.end()
-        elif not self._ended:
-            self._events.put_nowait({"type": kind, **body})
-
-    def end(self) -> None:
-        """Let the stream end behind what was put."""
-        if not self._ended:
-            self._ended = True
-            self._events.put_nowait(None)
-
-    async def copy_to(self, response: web.StreamResponse) -> None:
-        """Write events and heartbeats to their end."""
-        while True:
-            try:
-                event = await asyncio.wait_for(self._events.get(), _HEARTBEAT_SECS)
-            except TimeoutError:
-                event = {"type": "HEARTBEAT"}
-            if event is None:
-                return
-            await _write(response, event)
+        self.put_bytes(line({"type": kind, **body}))
 
 
 class Scheduler:
@@ -81,13 +61,14 @@ class Scheduler:
 
     def __init__(self, master: Master) -> None:
         self._master = master
-        self._callers = Callers()
+        self._admission = Admission(master.cluster.flags.credentials, "Frameworks", REALM)
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post(PATH, self._call)]
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
-        self._admit(request)
+        """The v1 scheduler API: a framework's calls, as JSON; SUBSCRIBE is answered by a stream of events."""
+        self._admission.admit(request)
         call = await _read(request)
         if not call.type:
             raise _invalid("Expecting 'type' to be present")
@@ -103,25 +84,6 @@ class Scheduler:
             raise _invalid(f"{call.type[:50]} calls are not supported by this master")
         self._obey(framework, call)
         return web.Response(status=202)
-
-    def _admit(self, request: web.Request) -> None:
-        credentials = self._master.cluster.flags.credentials
-        if credentials is None:
-            caller = self._callers.of(request)
-            if caller is None or not caller.trusted:
-                who = caller or "somebody who has gone"
-                text = f"Frameworks are processes of root on this host, and this is {who}: see --credentials"
-                raise web.HTTPForbidden(text=text)
-            if request.headers.get(hdrs.ORIGIN) is not None:
-                raise web.HTTPForbidden(text="A browser's page is no framework")
-            return
-        try:
-            given = BasicAuth.decode(request.headers.get(hdrs.AUTHORIZATION, ""), encoding="utf-8")
-        except ValueError:
-            given = None
-        if given is None or not credentials.admit(given.login, given.password):
-            challenge = {hdrs.WWW_AUTHENTICATE: f'Basic realm="{REALM}"'}
-            raise web.HTTPUnauthorized(text="401 Unauthorized.", headers=challenge)
 
     def _framework(self, request: web.Request, call: Call) -> Framework:
         framework = self._master.cluster.frameworks.get(call.framework_id.value)
@@ -159,12 +121,12 @@ class Scheduler:
             try:
                 framework = self._master.subscriptions.subscribe(info, call.subscribe.suppressed_roles, stream)
             except (ParseError, ConflictError) as error:
-                await _write(response, {"type": "ERROR", "error": {"message": str(error)}})
+                await write(response, line({"type": "ERROR", "error": {"message": str(error)}}))
                 return response
             with suppress(OSError):
-                await _write(response, {"type": "SUBSCRIBED", "subscribed": self._subscribed(framework, own)})
-                await _write(response, {"type": "HEARTBEAT"})
-                await stream.copy_to(response)
+                await write(response, line({"type": "SUBSCRIBED", "subscribed": self._subscribed(framework, own)}))
+                await write(response, line({"type": "HEARTBEAT"}))
+                await stream.copy_to(request, response)
         finally:
             if framework is not None:
                 self._master.subscriptions.unsubscribed(framework, stream)
@@ -224,7 +186,10 @@ async def _read(request: web.Request) -> Call:
     if not any(each in accepts for each in ("application/json", "application/*", "*/*")):
         raise web.HTTPNotAcceptable(text="Expecting 'Accept' to allow 'application/json'")
     try:
-        content = json.loads(await request.read())
+        async with asyncio.timeout(_PATIENCE_SECS):
+            content = json.loads(await request.read())
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
     except (ValueError, RecursionError) as error:
         raise web.HTTPBadRequest(text=f"Failed to parse body into JSON: {error}") from None
     if not isinstance(content, dict):
@@ -237,8 +202,3 @@ async def _read(request: web.Request) -> Call:
 
 def _invalid(what: str) -> web.HTTPBadRequest:
     return web.HTTPBadRequest(text=f"Failed to validate scheduler::Call: {what}")
-
-
-async def _write(response: web.StreamResponse, event: dict[str, Any]) -> None:
-    record = json.dumps(event, separators=(",", ":")).encode()
-    await response.write(b"%d\n%s" % (len(record), record))

@@ -14,12 +14,12 @@ from collections.abc import Iterable
 
 from portslice.engines.master.cluster import RECOVERED_SECS, Cluster
 from portslice.engines.master.executors import Executors
-from portslice.engines.master.model import OVER, Framework, Stream
+from portslice.engines.master.model import Framework, Stream
 from portslice.engines.master.offers import Offers
 from portslice.engines.master.tasks import Tasks
 from portslice.engines.mesos.meta import checked_id
 from portslice.engines.mesos.schema import messages_pb2 as messages
-from portslice.engines.mesos.schema.mesos_pb2 import TASK_KILLED, FrameworkInfo
+from portslice.engines.mesos.schema.mesos_pb2 import TASK_KILLED, FrameworkInfo, TaskStatus
 from portslice.engines.mesos.v1 import from_json, to_json
 from portslice.errors import ConflictError, ParseError
 
@@ -76,6 +76,7 @@ class Subscriptions:
         framework.suppressed = set(suppressed)
         self._cluster.frameworks[framework_id] = framework
         self._cluster.registry.put_framework(framework_id, to_json(info))
+        self._cluster.happened("FRAMEWORK_ADDED" if known is None else "FRAMEWORK_UPDATED", framework)
         log.info("Subscribed framework %s (%s)", framework_id, info.name)
         for agent in self._cluster.agents.values():
             agent.send(
@@ -94,6 +95,7 @@ class Subscriptions:
         log.info("Framework %s (%s) is disconnected", framework.id, framework.info.name)
         self._offers.drop_of_framework(framework)
         if framework.id in self._cluster.frameworks:
+            self._cluster.happened("FRAMEWORK_UPDATED", framework)
             self._expire_later(framework, framework.info.failover_timeout)
             self._offers.soon()
 
@@ -102,23 +104,24 @@ class Subscriptions:
         log.info("Removing framework %s (%s)", framework.id, framework.info.name)
         self._expire_not(framework)
         self._offers.drop_of_framework(framework)
+        if framework.stream is not None:
+            framework.stream.end()
         for agent in self._cluster.agents.values():
             agent.send(messages.ShutdownFrameworkMessage(framework_id={"value": framework.id}))
             self._executors.forget(agent, framework.id)
         for task in list(framework.tasks.values()):
-            if task.state not in OVER:
-                task.state = TASK_KILLED
-            self._tasks.forget(task)
+            reason = TaskStatus.REASON_FRAMEWORK_REMOVED
+            self._tasks.lose(task, TASK_KILLED, f"Framework {framework.id} removed", reason)
         framework.unregistered = time.time()
         del self._cluster.frameworks[framework.id]
         self._cluster.completed.append(framework)
+        self._cluster.happened("FRAMEWORK_REMOVED", framework)
         self._cluster.registry.remove_framework(framework.id)
-        if framework.stream is not None:
-            framework.stream.end()
         self._offers.soon()
 
     def _expect(self, framework_id: str, info: FrameworkInfo) -> None:
         framework = self._cluster.frameworks[framework_id] = Framework(framework_id, info, recovered=True)
+        self._cluster.happened("FRAMEWORK_ADDED", framework)
         self._expire_later(framework, max(info.failover_timeout, RECOVERED_SECS))
 
     def _expire_later(self, framework: Framework, seconds: float) -> None:

@@ -12,7 +12,11 @@ from portslice.engines.master.model import OVER, Agent, Framework
 from portslice.engines.master.offers import Offers
 from portslice.engines.mesos.schema import messages_pb2 as messages
 from portslice.engines.mesos.schema.mesos_pb2 import (
+    TASK_DROPPED,
+    TASK_GONE,
     TASK_LOST,
+    TASK_UNKNOWN,
+    TASK_UNREACHABLE,
     FrameworkInfo,
     KillPolicy,
     SlaveID,
@@ -25,6 +29,8 @@ from portslice.engines.mesos.v1 import to_json
 
 log = logging.getLogger(__name__)
 
+_OF_PARTITIONS = {TASK_DROPPED, TASK_GONE, TASK_UNKNOWN, TASK_UNREACHABLE}
+
 
 class Tasks:
     """All tasks of a cluster."""
@@ -36,7 +42,10 @@ class Tasks:
     def put(self, framework: Framework, agent: Agent, task: Task) -> None:
         """There is this one now, or it is back."""
         task_id = task.task_id.value
+        new = task_id not in framework.tasks
         agent.tasks[framework.id, task_id] = framework.tasks[task_id] = task
+        if new:
+            self._cluster.happened("TASK_ADDED", task)
 
     def updated(self, agent: Agent, update: messages.StatusUpdate) -> None:
         """A task's state, for its framework."""
@@ -60,6 +69,7 @@ class Tasks:
             task.status_update_state = status.state
             task.status_update_uuid = update.uuid
             _remember(task, status)
+            self._cluster.happened("TASK_UPDATED", (task, status))
             if latest in OVER:
                 self._offers.soon()
         framework.tell("UPDATE", update={"status": to_json(status)})
@@ -88,15 +98,14 @@ class Tasks:
                 messages.KillTaskMessage(framework_id=task.framework_id, task_id=task.task_id, kill_policy=policy)
             )
 
-    def lose(
-        self, task: Task, agent: Agent, state: "TaskState", message: str, reason: "TaskStatus.Reason"
-    ) -> None:
-        """Its agent has gone, or may have."""
+    def lose(self, task: Task, state: "TaskState", message: str, reason: "TaskStatus.Reason") -> None:
+        """Its agent has gone, or may have; or its framework has."""
         framework = self._cluster.frameworks.get(task.framework_id.value)
         if task.state not in OVER:
             task.state = known_to(framework, state)
             if framework is not None:
-                self.say(framework, task.task_id, task.slave_id, task.state, message, reason)
+                status = self.say(framework, task.task_id, task.slave_id, task.state, message, reason)
+                self._cluster.happened("TASK_UPDATED", (task, status))
         self.forget(task)
 
     def say(
@@ -108,7 +117,7 @@ class Tasks:
         message: str,
         reason: "TaskStatus.Reason",
         task: Task | None = None,
-    ) -> None:
+    ) -> TaskStatus:
         """The master's own word on a task, which nobody acknowledges."""
         status = TaskStatus(
             task_id=task_id,
@@ -123,6 +132,7 @@ class Tasks:
         if task is not None and task.statuses and task.statuses[-1].HasField("container_status"):
             status.container_status.CopyFrom(task.statuses[-1].container_status)
         framework.tell("UPDATE", update={"status": to_json(status)})
+        return status
 
     def forget(self, task: Task) -> None:
         """It is over, and its framework knows; it is still shown."""
@@ -148,7 +158,8 @@ def _remember(task: Task, status: TaskStatus) -> None:
 
 def known_to(framework: Framework | None, state: "TaskState") -> "TaskState":
     """Frameworks that do not know of partitions hear TASK_LOST instead."""
-    return state if framework is not None and framework.has(FrameworkInfo.Capability.PARTITION_AWARE) else TASK_LOST
+    aware = framework is not None and framework.has(FrameworkInfo.Capability.PARTITION_AWARE)
+    return TASK_LOST if state in _OF_PARTITIONS and not aware else state
 
 
 def _short(state: "TaskState") -> str:
