@@ -413,10 +413,12 @@ def test_a_framework_that_does_not_read(ground: Testbed, master: OwnMaster) -> N
         stream = response.headers["Mesos-Stream-Id"]
         record = response.read(int(Framework._line(response)))
         known: dict[str, Any] = {"framework_id": json.loads(record)["subscribed"]["framework_id"]}
-        wanted = {"tasks": [{"task_id": {"value": f"none-{number}"}} for number in range(5000)]}
+        nowhere = {"agent_id": {"value": "none"}}  # or an agent that may come back might have it
+        wanted = [{"task_id": {"value": f"none-{number}"}, **nowhere} for number in range(5000)]
 
         def ended() -> bool:
-            return _call(ground.host, "RECONCILE", stream, reconcile=wanted, **known)[1] == "Framework cannot be found"
+            answer = _call(ground.host, "RECONCILE", stream, reconcile={"tasks": wanted}, **known)
+            return answer[1] == "Framework cannot be found"
 
         until(ended, "end of the framework")
         assert "Hanging up on" in master.log
