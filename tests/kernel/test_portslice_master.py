@@ -2,6 +2,7 @@
 find it like a genuine one is in test_mesos_master.py."""
 
 import json
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
@@ -16,6 +17,7 @@ from portslice.engines.master.operator.watching import MOST_WATCHERS
 from portslice.engines.mesos.schema import messages_pb2 as messages
 from tests.kernel import peer
 from tests.kernel.waiting import until
+from tests.mesos import own
 from tests.mesos.framework import Connection, Framework, port_ranges, scalar, task
 from tests.mesos.own import OwnMaster
 
@@ -23,6 +25,7 @@ pytestmark = [pytest.mark.native, pytest.mark.timeout(300)]
 
 PATH = "/api/v1/scheduler"
 TWO_BLOCKS = ("--resources=cpus:4;mem:2048;ports:[31000-32000];ephemeral_ports:[32768-32895]",)
+EXECUTOR = Path(own.__file__).with_name("executor.py")
 QUICK = {"allocation_interval": "100ms"}
 
 
@@ -156,6 +159,59 @@ def test_tasks_that_are_not_launched(ground: Testbed, master: OwnMaster, agent: 
         assert (status["source"], status["reason"]) == ("SOURCE_MASTER", "REASON_TASK_INVALID")
     framework.tear_down()
     until(lambda: not _running(agent), "end of the tasks")
+
+
+def _of_executor(name: str, executor: dict[str, Any] | None = None) -> dict[str, Any]:
+    info = task(name, "")
+    del info["command"]
+    return info if executor is None else info | {"executor": executor}
+
+
+def test_executors(ground: Testbed, agent: Node, master: OwnMaster) -> None:
+    """Each is one container, and known again after a restart; its exit gives back what it had."""
+    command = f"exec python3 {shutil.copy(EXECUTOR, ground.directory / 'executor.py')}"
+    has = [scalar("cpus", 0.1), scalar("mem", 64), scalar("disk", 1)]
+    names = {"executor_id": {"value": "e"}, "name": "The executor", "command": {"value": command}}
+    executor = names | {"type": "CUSTOM", "resources": has}
+    framework = Framework(ground, master.address)
+    for name in ("one", "two"):
+        framework.run(_of_executor(name, executor))
+    framework.run(task("command", "sleep 1000"))
+    assert _running(agent) == {"e", "command"}
+
+    def known() -> tuple[list[str], set[str], float]:
+        (shown,) = master.get("/frameworks")["frameworks"]
+        executors = [each["executor_id"] for each in shown["executors"]]
+        return executors, {each["executor_id"] for each in shown["tasks"]}, shown["used_resources"]["mem"]
+
+    assert known() == (["e"], {"e", ""}, 160.0)
+    framework.tell("e", "say hello")
+    until(lambda: framework.messages == [("e", "hello")], "message")
+    master.stop()
+    master.start()
+    until(master.agents, "agent of the master")
+    assert framework.reconcile("one") == "TASK_RUNNING"
+    assert known() == (["e"], {"e", ""}, 160.0)
+    until(lambda: "it has reached the maximum number of executors, 2" in master.log, "warning")
+    framework.kill("command")
+    framework.status("command", "TASK_KILLED")
+    assert framework.offer()["executor_ids"] == [{"value": "e"}]
+    framework.tell("e", "exit 3")
+    until(lambda: framework.failures, "failure")
+    failure = framework.failures.pop()
+    assert failure["executor_id"] == {"value": "e"}
+    assert failure["status"] == 3 << 8
+    for name in ("one", "two"):
+        framework.status(name, "TASK_FAILED")
+    assert known()[2] == 0
+    framework.launch_group(executor, *(_of_executor(name) for name in ("three", "four")))
+    for name in ("three", "four"):
+        framework.status(name, "TASK_RUNNING")
+    assert _running(agent) == {"e"}
+    framework.shut_down("e")
+    until(lambda: framework.failures, "end of the executor")
+    until(lambda: known()[2] == 0, "end of its tasks")
+    framework.tear_down()
 
 
 def test_bad_calls(ground: Testbed, master: OwnMaster) -> None:
