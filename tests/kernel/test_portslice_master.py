@@ -2,9 +2,10 @@
 find it like a genuine one is in test_mesos_master.py."""
 
 import json
+import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 
 from portslice.demo.node import Node
 from portslice.demo.testbed import HOST_ADDRESS, WORLD_ADDRESS, Testbed, testbed
+from portslice.engines.master.operator.watching import MOST_WATCHERS
 from portslice.engines.mesos.schema import messages_pb2 as messages
+from tests.kernel import peer
 from tests.kernel.waiting import until
+from tests.mesos import own
 from tests.mesos.framework import Connection, Framework, port_ranges, scalar, task
 from tests.mesos.own import OwnMaster
 
@@ -21,6 +25,7 @@ pytestmark = [pytest.mark.native, pytest.mark.timeout(300)]
 
 PATH = "/api/v1/scheduler"
 TWO_BLOCKS = ("--resources=cpus:4;mem:2048;ports:[31000-32000];ephemeral_ports:[32768-32895]",)
+EXECUTOR = Path(own.__file__).with_name("executor.py")
 QUICK = {"allocation_interval": "100ms"}
 
 
@@ -140,21 +145,73 @@ def test_tasks_that_are_not_launched(ground: Testbed, master: OwnMaster, agent: 
     framework = Framework(ground, master.address)
     same = port_ranges((31000, 31000))
     greedy = task("greedy", "true") | {"resources": [scalar("cpus", 99)]}
-    own = {key: value for key, value in task("executor", "true").items() if key != "command"}
-    own["executor"] = {"executor_id": {"value": "e"}, "command": {"value": "true"}}
+    neither = {key: value for key, value in task("neither", "true").items() if key != "command"}
     twins = [task(name, "sleep 1000") | {"resources": [scalar("cpus", 0.1), same]} for name in ("first", "second")]
-    framework.launch(*twins, greedy, own)
+    framework.launch(*twins, greedy, neither)
     framework.status("first", "TASK_RUNNING")
     for name, message in (
         ("second", "is more than available"),
         ("greedy", "Total resources cpus:99 required by task and its executor is more than available"),
-        ("executor", "Executors of a framework's own are not supported by this master"),
+        ("neither", "Task should have at least one (but not both) of CommandInfo or ExecutorInfo present"),
     ):
         status = framework.status(name, "TASK_ERROR")
         assert message in status["message"]
         assert (status["source"], status["reason"]) == ("SOURCE_MASTER", "REASON_TASK_INVALID")
     framework.tear_down()
     until(lambda: not _running(agent), "end of the tasks")
+
+
+def _of_executor(name: str, executor: dict[str, Any] | None = None) -> dict[str, Any]:
+    info = task(name, "")
+    del info["command"]
+    return info if executor is None else info | {"executor": executor}
+
+
+def test_executors(ground: Testbed, agent: Node, master: OwnMaster) -> None:
+    """Each is one container, and known again after a restart; its exit gives back what it had."""
+    command = f"exec python3 {shutil.copy(EXECUTOR, ground.directory / 'executor.py')}"
+    has = [scalar("cpus", 0.1), scalar("mem", 64), scalar("disk", 1)]
+    names = {"executor_id": {"value": "e"}, "name": "The executor", "command": {"value": command}}
+    executor = names | {"type": "CUSTOM", "resources": has}
+    framework = Framework(ground, master.address)
+    for name in ("one", "two"):
+        framework.run(_of_executor(name, executor))
+    framework.run(task("command", "sleep 1000"))
+    assert _running(agent) == {"e", "command"}
+
+    def known() -> tuple[list[str], set[str], float]:
+        (shown,) = master.get("/frameworks")["frameworks"]
+        executors = [each["executor_id"] for each in shown["executors"]]
+        return executors, {each["executor_id"] for each in shown["tasks"]}, shown["used_resources"]["mem"]
+
+    assert known() == (["e"], {"e", ""}, 160.0)
+    framework.tell("e", "say hello")
+    until(lambda: framework.messages == [("e", "hello")], "message")
+    master.stop()
+    master.start()
+    until(master.agents, "agent of the master")
+    assert framework.reconcile("one") == "TASK_RUNNING"
+    assert known() == (["e"], {"e", ""}, 160.0)
+    until(lambda: "it has reached the maximum number of executors, 2" in master.log, "warning")
+    framework.kill("command")
+    framework.status("command", "TASK_KILLED")
+    assert framework.offer()["executor_ids"] == [{"value": "e"}]
+    framework.tell("e", "exit 3")
+    until(lambda: framework.failures, "failure")
+    failure = framework.failures.pop()
+    assert failure["executor_id"] == {"value": "e"}
+    assert failure["status"] == 3 << 8
+    for name in ("one", "two"):
+        framework.status(name, "TASK_FAILED")
+    assert known()[2] == 0
+    framework.launch_group(executor, *(_of_executor(name) for name in ("three", "four")))
+    for name in ("three", "four"):
+        framework.status(name, "TASK_RUNNING")
+    assert _running(agent) == {"e"}
+    framework.shut_down("e")
+    until(lambda: framework.failures, "end of the executor")
+    until(lambda: known()[2] == 0, "end of its tasks")
+    framework.tear_down()
 
 
 def test_bad_calls(ground: Testbed, master: OwnMaster) -> None:
@@ -174,7 +231,7 @@ def test_bad_calls(ground: Testbed, master: OwnMaster) -> None:
         (
             "ACCEPT",
             known | {"stream": stream, "accept": other},
-            (400, f"{invalid}RESERVE operations are not supported by this master, LAUNCH only"),
+            (400, f"{invalid}RESERVE operations are not supported by this master, LAUNCH and LAUNCH_GROUP only"),
         ),
     ):
         assert _call(ground.host, kind, **body) == answer
@@ -328,3 +385,117 @@ def test_credentials_let_frameworks_in(ground: Testbed) -> None:
             assert "Expecting 'framework_id'" in ground.run(where, *curl, "--user", "jobs:open").stdout
     finally:
         master.stop()
+
+
+def _operator(ground: Testbed, where: Path, kind: str, *options: str, **body: Any) -> tuple[int, str]:
+    curl = ("curl", "-sS", "-w", "%{http_code}", "-H", "Content-Type: application/json", *options)
+    url = f"http://{HOST_ADDRESS}:5050/api/v1"
+    answer = ground.run(where, *curl, "--data", json.dumps({"type": kind, **body}), url).stdout
+    return int(answer[-3:]), answer[:-3]
+
+
+def test_who_may_change_something(ground: Testbed, master: OwnMaster, agent: Node) -> None:
+    """Anybody reads; the operator API's changes are for those who may be frameworks."""
+    framework = Framework(ground, master.address)
+    framework.run(task("stays", "sleep 1000"))
+    level: dict[str, Any] = {"set_logging_level": {"level": 1, "duration": {"nanoseconds": 60_000_000_000}}}
+    end: dict[str, Any] = {"teardown": {"framework_id": {"value": framework.id}}}
+    inside = agent.namespace(agent.client.container("stays"))
+    for where in (ground.world, inside):
+        assert _operator(ground, where, "GET_HEALTH")[0] == 200
+        for kind, body in (("SET_LOGGING_LEVEL", level), ("TEARDOWN", end)):
+            status, text = _operator(ground, where, kind, **body)
+            assert (status, text.partition(" are ")[0]) == (403, "Those who change something")
+    page = ("-H", "Origin: http://elsewhere")
+    assert _operator(ground, ground.host, "TEARDOWN", *page, **end)[0] == 403
+    assert _operator(ground, ground.host, "SET_LOGGING_LEVEL", **level)[0] == 200
+    assert json.loads(_operator(ground, ground.host, "GET_LOGGING_LEVEL")[1])["get_logging_level"] == {"level": 1}
+    metrics = json.loads(_operator(ground, ground.host, "GET_METRICS", get_metrics={})[1])["get_metrics"]["metrics"]
+    assert {"name": "master/tasks_running", "value": 1.0} in metrics
+    assert _operator(ground, ground.host, "TEARDOWN", **end) == (200, "")
+    until(lambda: not _running(agent), "end of the task")
+    framework.close()
+
+
+def test_names_of_endpoints(ground: Testbed, master: OwnMaster) -> None:
+    """Those of old clients, JSONP, the help, and what is none."""
+
+    def get(path: str) -> tuple[str, str]:
+        answer = ground.run(ground.world, "curl", "-sS", "-w", "%{http_code}", f"http://{master.address}{path}").stdout
+        return answer[-3:], answer[:-3]
+
+    for path in ("/state.json", "/master/state.json", "/slaves.json", "/tasks.json", "/state-summary", "/slaves/"):
+        status, text = get(path)
+        assert (status, text[0]) == ("200", "{")
+    assert get("/frameworks?jsonp=take")[1].startswith('take({"frameworks":')
+    assert "/master/state-summary" in get("/help")[1]
+    for path in ("/master/metrics/snapshot", "/slave(1)/state", "/nothing"):
+        assert get(path) == ("404", "404 Not Found.")
+
+
+def test_what_is_no_http(ground: Testbed, master: OwnMaster) -> None:
+    """Is answered, and leaves one line in the log."""
+    before = len(master.log)
+    for number in range(20):
+        with closing(peer.open_socket(ground.world, "tcp", connect=(HOST_ADDRESS, 5050))) as stranger:
+            stranger.sendall(b"\x16\x03\x01 TLS, or so\r\n\r\n" if number % 2 else b"GET / HTTP/1.1\r\nHost\r\n\r\n")
+            assert stranger.recv(100).startswith(b"HTTP/1.0 400 ")
+    lines = master.log[before:].splitlines()
+    assert [each for each in lines if "Traceback" in each] == []
+    assert 1 <= sum("to what is no HTTP from" in each for each in lines) <= 3
+
+
+def test_half_a_subscription(ground: Testbed, master: OwnMaster, agent: Node) -> None:
+    """Many that begin and do not go on are in nobody's way."""
+    head = f"POST {PATH} HTTP/1.1\r\nHost: m\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
+    with ExitStack() as stack:
+        for number in range(200):
+            half = stack.enter_context(closing(peer.open_socket(ground.host, "tcp", connect=(HOST_ADDRESS, 5050))))
+            half.sendall((head + ("\r\n{" if number % 2 else "X-Half: ")).encode())
+        framework = Framework(ground, master.address)
+        framework.run(task("runs", "sleep 1000"))
+        assert len(master.get("/frameworks")["frameworks"]) == 1
+        framework.tear_down()
+        until(lambda: not _running(agent), "end of the task")
+
+
+def test_a_framework_that_does_not_read(ground: Testbed, master: OwnMaster) -> None:
+    """Is hung up on before much waits for it."""
+    info = {"user": "root", "name": "deaf", "roles": ["*"], "capabilities": [{"type": "MULTI_ROLE"}]}
+    content = json.dumps({"type": "SUBSCRIBE", "subscribe": {"framework_info": info}})
+    with closing(Connection(ground.host, master.address)) as deaf:
+        deaf.request("POST", PATH, content, {"Content-Type": "application/json"})
+        response = deaf.getresponse()
+        stream = response.headers["Mesos-Stream-Id"]
+        record = response.read(int(Framework._line(response)))
+        known: dict[str, Any] = {"framework_id": json.loads(record)["subscribed"]["framework_id"]}
+        nowhere = {"agent_id": {"value": "none"}}  # or an agent that may come back might have it
+        wanted = [{"task_id": {"value": f"none-{number}"}, **nowhere} for number in range(5000)]
+
+        def ended() -> bool:
+            answer = _call(ground.host, "RECONCILE", stream, reconcile={"tasks": wanted}, **known)
+            return answer[1] == "Framework cannot be found"
+
+        until(ended, "end of the framework")
+        assert "Hanging up on" in master.log
+
+
+def test_watchers_are_few(ground: Testbed, master: OwnMaster) -> None:
+    """One too many takes the place of the first."""
+    head = b"POST /api/v1 HTTP/1.1\r\nHost: m\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n"
+    with ExitStack() as stack:
+        watchers = []
+        for _ in range(MOST_WATCHERS + 1):
+            watcher = stack.enter_context(closing(peer.open_socket(ground.world, "tcp", connect=(HOST_ADDRESS, 5050))))
+            watcher.sendall(head + b'{"type":"SUBSCRIBE"}')
+            watcher.settimeout(60)
+            assert watcher.recv(9) == b"HTTP/1.1 "
+            watchers.append(watcher)
+        with suppress(ConnectionResetError):
+            while watchers[0].recv(1 << 16):
+                pass
+        watchers[-1].settimeout(0.1)
+        with suppress(TimeoutError):
+            while answer := watchers[-1].recv(1 << 16):
+                pass
+            assert answer, "the last one watches"

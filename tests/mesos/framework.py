@@ -162,6 +162,11 @@ class Framework:
         self._call("TEARDOWN")
         self._reader.join(10)
 
+    def close(self) -> None:
+        """Be done with it: somebody else has ended it."""
+        self._closed = True
+        self._reader.join(10)
+
     # Inside
 
     def _call(self, kind: str, **body: Any) -> None:
@@ -216,7 +221,10 @@ class Framework:
                 self._offers.pop(event["rescind"]["offer_id"]["value"], None)
             case "UPDATE":
                 status = event["update"]["status"]
-                self.updates.setdefault(status["task_id"]["value"], []).append(status)
+                known = self.updates.setdefault(status["task_id"]["value"], [])
+                # The same again is no new one: the agent has not heard in time that it has come.
+                if "uuid" not in status or all(each.get("uuid") != status["uuid"] for each in known):
+                    known.append(status)
                 if "uuid" in status:
                     names = ("agent_id", "task_id", "uuid")
                     self._call("ACKNOWLEDGE", acknowledge={name: status[name] for name in names})

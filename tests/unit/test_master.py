@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portslice.engines.master import launching
+from portslice.engines.master import validation
 from portslice.engines.master.bundle import Bundle
 from portslice.engines.master.fairness import Claim, order, share
 from portslice.engines.master.flags import Networks
@@ -98,20 +98,20 @@ def test_tasks_that_may_not_be_launched() -> None:
     left = _cpus(1000) + Bundle({("ports", "*"): PortSet.of((31001, 31002))})
     agent = Agent("S0", SlaveInfo(hostname="h"), Pid("slave(1)", "127.0.0.1", 5051), "1.11.0", [], left)
     framework = Framework("f", FrameworkInfo(user="root", name="f"))
-    framework.tasks["twin"] = launching.new_task(_task(), "f")
-    assert launching.check(_task(), framework, agent, left) == _cpus(1000) - Bundle({("mem", "*"): 1})
+    framework.tasks["twin"] = validation.new_task(_task(), "f")
+    assert validation.check(_task(), framework, agent, left) == _cpus(1000) - Bundle({("mem", "*"): 1})
     for info, objection in (
         (_task(task_id={"value": "a/b"}), "TaskID 'a/b' contains invalid characters"),
         (_task(task_id={"value": "twin"}), "Task has duplicate ID: twin"),
         (_task(agent_id={"value": "S1"}), "Task uses invalid agent S1 while agent S0 is expected"),
-        (_task(executor={"executor_id": {"value": "e"}}), "Executors of a framework's own are not supported"),
+        (_task(command=None), "Task should have at least one .but not both. of CommandInfo or ExecutorInfo present"),
         (_task(resources=[]), "Task uses no resources"),
         (_task(resources=[ranges]), "is more than available cpus:1; ports:\\[31001-31002\\]"),
         (_task(resources=[ranges | {"name": "ephemeral_ports"}]), "ephemeral_ports are given by the agent"),
         (_task(resources=[{"name": "cpus", "type": "SCALAR", "scalar": {"value": 1.001}}]), "cpus:1.001 required"),
     ):
         with pytest.raises(ParseError, match=objection):
-            launching.check(info, framework, agent, left)
+            validation.check(info, framework, agent, left)
 
 
 def test_json_is_that_of_the_v1_api() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from portslice.agent.flags import AgentFlags
 from portslice.agent.service import Agent
 from portslice.errors import ParseError
-from portslice.http.operator import Operator, messages
+from portslice.http.operator import Operator
+from portslice.http.operator.calls import AGENT
 from portslice.http.operator.fields import RESOURCE_STATISTICS, in_order
 
 # ResourceStatistics of Mesos 1.11 as its descriptor lists it, without repeated messages of messages.
@@ -31,7 +32,7 @@ def test_the_description_names_the_calls_that_are_served() -> None:
     described = yaml.safe_load((Path(__file__).parents[2] / "docs/openapi.yaml").read_text())
     content = described["paths"]["/api/v1"]["post"]["requestBody"]["content"]
     named = content["application/json"]["schema"]["properties"]["type"]["enum"]
-    assert set(named) == messages._ARGUMENTS.keys() | messages._WITHOUT
+    assert set(named) == AGENT.arguments.keys() | AGENT.without
     assert set(named) == Operator(Agent(AgentFlags())).calls
 
 
@@ -59,11 +60,11 @@ JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(sorted(messages._ARGUMENTS)), JSON)
+@given(st.sampled_from(sorted(AGENT.arguments)), JSON)
 def test_any_json_is_a_call_or_refused(kind: str, argument: object) -> None:
     refusal, call = "", None
     try:
-        call = messages.read(json.dumps({"type": kind, kind.lower(): argument}))
+        call = AGENT.read(json.dumps({"type": kind, kind.lower(): argument}))
     except ParseError as error:
         refusal = str(error)
     if call is None:
@@ -76,16 +77,16 @@ def test_any_json_is_a_call_or_refused(kind: str, argument: object) -> None:
 @given(st.text())
 def test_any_text_is_a_call_or_refused(text: str) -> None:
     with pytest.raises(ParseError, match="Failed to"):
-        messages.read(text)
+        AGENT.read(text)
 
 
 def test_nulls_and_unknown_members_are_as_if_they_were_not_there() -> None:
     given_ = {"container_id": {"value": "a", "parent": None, "more": 1}, "command": None, "resources": None}
-    call = messages.read(json.dumps({"type": "LAUNCH_CONTAINER", "launch_container": given_, "kill_container": None}))
+    call = AGENT.read(json.dumps({"type": "LAUNCH_CONTAINER", "launch_container": given_, "kill_container": None}))
     assert call.argument == {"container_id": {"value": "a"}}
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "1" * 10_000, '{"type":"\\ud800"}'])
 def test_json_that_is_too_much_is_refused(text: str) -> None:
     with pytest.raises(ParseError, match="Failed to parse body into JSON"):
-        messages.read(text)
+        AGENT.read(text)

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from portslice.http.monitor import json_response
-from portslice.http.routing import DELEGATE, Endpoint, Endpoints
+from portslice.http.routing import Endpoint, Endpoints
 
 
 class Help:
@@ -50,7 +50,9 @@ class Help:
     def _processes(self) -> list[dict[str, Any]]:
         by_process: dict[str, list[dict[str, str]]] = {}
         for endpoint in self._endpoints:
-            name = endpoint.path if endpoint.process == DELEGATE else endpoint.path.removeprefix(f"/{endpoint.process}")
+            name = endpoint.path
+            if endpoint.process != endpoint.delegate:
+                name = name.removeprefix(f"/{endpoint.process}")
             by_process.setdefault(endpoint.process, []).append({"name": name or "/", "text": _text(endpoint)})
         return [{"id": process, "endpoints": endpoints} for process, endpoints in sorted(by_process.items())]
 
@@ -62,8 +64,8 @@ def _texts(found: dict[str, Any]) -> list[str]:
 
 
 def _text(endpoint: Endpoint) -> str:
-    own = endpoint.process == DELEGATE and endpoint.segments  # the root has no second name
-    path = f"/{DELEGATE}{endpoint.path}" if own else endpoint.path
+    own = endpoint.process == endpoint.delegate and endpoint.segments  # the root has no second name
+    path = f"/{endpoint.delegate}{endpoint.path}" if own else endpoint.path
     handler = next(iter(endpoint.handlers.values()))
     summary, _, description = (inspect.getdoc(handler) or "").partition("\n\n")
     text = f"### USAGE ###\n>        {path}\n\n### TL;DR; ###\n{summary}\n"

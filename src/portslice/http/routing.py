@@ -1,7 +1,8 @@
 """Which endpoint answers a path, by libprocess' rules, on which clients of Mesos rely.
 
 Of a path's segments the first names one of libprocess' *processes* (`files`, `metrics`, …). The agent is one of them,
-`slave(1)`, and also the *delegate*: a first segment that names no process is already a path of the agent's. Then
+`slave(1)`, and also the *delegate*: a first segment that names no process is already a path of the agent's (at the
+master: of `master`). Then
 
     /monitor/statistics                the endpoint
     /slave(1)/monitor/statistics       the same; the parentheses may be percent-encoded
@@ -40,8 +41,9 @@ ANY = "*"
 class Endpoint:
     """A path, as its segments, and the handlers of its methods."""
 
-    def __init__(self, segments: Segments) -> None:
+    def __init__(self, segments: Segments, delegate: str = DELEGATE) -> None:
         self.segments = segments
+        self.delegate = delegate
         self.handlers: dict[str, Handler] = {}
 
     @property
@@ -52,7 +54,7 @@ class Endpoint:
     @property
     def process(self) -> str:
         """The process that it belongs to."""
-        return self.segments[0] if self.segments and self.segments[0] in PROCESSES else DELEGATE
+        return self.segments[0] if self.segments and self.segments[0] in PROCESSES else self.delegate
 
     def handler(self, method: str) -> Handler | None:
         """What answers this method."""
@@ -60,16 +62,20 @@ class Endpoint:
 
 
 class Endpoints:
-    """All endpoints of a listener."""
+    """All endpoints of a listener.
 
-    def __init__(self) -> None:
+    :param delegate: the process that a path without one belongs to.
+    """
+
+    def __init__(self, delegate: str = DELEGATE) -> None:
+        self._delegate = delegate
         self._by_segments: dict[Segments, Endpoint] = {}
 
     def add(self, routes: Iterable[web.RouteDef]) -> None:
         """Take in what a module serves."""
         for route in routes:
             segments = tuple(filter(None, route.path.split("/")))
-            endpoint = self._by_segments.setdefault(segments, Endpoint(segments))
+            endpoint = self._by_segments.setdefault(segments, Endpoint(segments, self._delegate))
             if route.method in endpoint.handlers:
                 raise ValueError(f"{route.method} {route.path} is there twice")
             endpoint.handlers[route.method] = cast(Handler, route.handler)
@@ -84,7 +90,7 @@ class Endpoints:
 
         :param path: as it was sent, percent-encoded.
         """
-        segments = _segments(path)
+        segments = self._segments(path)
         if segments is None:
             return None
         shorter = (self._named(segments[:length]) for length in range(len(segments), 0, -1))
@@ -92,7 +98,7 @@ class Endpoints:
 
     def named(self, path: str) -> Endpoint | None:
         """The endpoint of this very name."""
-        segments = _segments(path)
+        segments = self._segments(path)
         return None if segments is None else self._named(segments)
 
     def disable(self, path: str) -> None:
@@ -106,16 +112,15 @@ class Endpoints:
         without = (*segments[:-1], *(last.removesuffix(".json") for last in segments[-1:]))
         return self._by_segments.get(segments) or self._by_segments.get(without)
 
-
-def _segments(path: str) -> Segments | None:
-    """The segments of a path, without the agent's process; None: no endpoint is there."""
-    segments = tuple(unquote(segment) for segment in path.split("/") if segment)
-    if ".." in segments:
-        return None
-    if segments[:1] != (DELEGATE,):
-        return segments
-    below = segments[1:]
-    return below if below and below[0] not in PROCESSES else None
+    def _segments(self, path: str) -> Segments | None:
+        """The segments of a path, without the delegate; None: no endpoint is there."""
+        segments = tuple(unquote(segment) for segment in path.split("/") if segment)
+        if ".." in segments:
+            return None
+        if segments[:1] != (self._delegate,):
+            return segments
+        below = segments[1:]
+        return below if below and below[0] not in PROCESSES else None
 
 
 class _Resource(web.PlainResource):

@@ -6,31 +6,27 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.log import server_logger
-from aiohttp.typedefs import Middleware
 
 from portslice.agent.service import Agent
 from portslice.errors import PortsliceError
 from portslice.http import machine
 from portslice.http.access import Access
+from portslice.http.application import bind_tcp, make_application
 from portslice.http.basic import BRAKE, Brake
 from portslice.http.connections import BoundedSite
 from portslice.http.control import Control, errors_as_json
 from portslice.http.dashboard import Dashboard
 from portslice.http.files import FilesEndpoints
-from portslice.http.help import Help
 from portslice.http.metrics import Metrics
 from portslice.http.monitor import Monitor
 from portslice.http.operator import Operator
 from portslice.http.prometheus import Prometheus
-from portslice.http.routing import Endpoints, Handler, is_own, plain_errors, serve
 from portslice.http.sources import Sources
 from portslice.http.state import AgentState
 from portslice.http.toggle import LoggingToggle
@@ -38,16 +34,6 @@ from portslice.http.toggle import LoggingToggle
 log = logging.getLogger(__name__)
 
 _SHUTDOWN_SECS = 1.0
-
-
-class _NoHttp(logging.Filter):
-    """What a client sends that is no HTTP is answered, and no error of ours to be logged."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
-
-
-server_logger.addFilter(_NoHttp())
 
 
 class Engine(Protocol):
@@ -60,39 +46,23 @@ class Engine(Protocol):
         """Inside the block it is at work; `stop` ends the agent."""
 
 
-@web.middleware
-async def _logged(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """For the log of who looks for a fault."""
-    log.debug("HTTP %s for %s from %s", request.method, request.rel_url.raw_path, request.remote or "the Unix socket")
-    return await handler(request)
-
-
-async def _as_libprocess(request: web.Request, response: web.StreamResponse) -> None:
-    """No header that Mesos would not send: nobody is told what serves, and an empty body has no type but a length."""
-    response.headers.pop("Server", None)
-    if isinstance(response, web.Response) and not response.body and response.status != 304:
-        if request.method == "HEAD":
-            response.headers["Content-Length"] = "0"
-        if response.content_type == "application/octet-stream":
-            response.headers.pop("Content-Type", None)
-
-
 @asynccontextmanager
 async def serving(agent: Agent, engine: Engine | None = None) -> AsyncIterator[None]:
     """Inside the block the endpoints answer.
 
     :raises PortsliceError: an address is taken or may not be used.
     """
-    listener = _bind_tcp(agent.flags.ip, agent.flags.port)
+    listener = bind_tcp(agent.flags.ip or "0.0.0.0", agent.flags.port)
     agent.port = listener.getsockname()[1]
     served = [*on_tcp(agent), *(engine.routes() if engine is not None else ())]
-    application = _application(served, agent.disabled_endpoints, Access(agent).reading)
+    middlewares = (Access(agent).reading, errors_as_json)
+    application = make_application(served, *middlewares, disabled=agent.disabled_endpoints)
     sources = Sources(agent.containerizer.at_port)
     application[BRAKE] = Brake(sources)
     tcp = await _listen(application, listener, sources)
     try:
         own = _bind_unix(agent.flags.socket_path, agent.flags.socket_group)
-        unix = await _listen(_application(on_socket(agent)), own)
+        unix = await _listen(make_application(on_socket(agent), errors_as_json), own)
         try:
             yield
         finally:
@@ -143,21 +113,6 @@ def _both(agent: Agent) -> list[web.RouteDef]:
     ]
 
 
-def _application(
-    served: list[web.RouteDef], disabled: Iterable[str] = (), *middlewares: Middleware
-) -> web.Application:
-    application = web.Application(middlewares=[_logged, plain_errors, *middlewares, errors_as_json])
-    application.add_routes(route for route in served if is_own(route))
-    endpoints = Endpoints()
-    endpoints.add(route for route in served if not is_own(route))
-    endpoints.add(Help(endpoints).routes())
-    for path in disabled:
-        endpoints.disable(path)
-    serve(application, endpoints)
-    application.on_response_prepare.append(_as_libprocess)
-    return application
-
-
 async def _listen(
     application: web.Application, listener: socket.socket, bounded: Sources | None = None
 ) -> web.AppRunner:
@@ -165,16 +120,6 @@ async def _listen(
     await runner.setup()
     await (web.SockSite(runner, listener) if bounded is None else BoundedSite(runner, listener, bounded)).start()
     return runner
-
-
-def _bind_tcp(ip: str | None, port: int) -> socket.socket:
-    try:
-        return socket.create_server((ip or "0.0.0.0", port), backlog=128)
-    except OSError as error:
-        raise PortsliceError(
-            f"Failed to initialize, bind: {os.strerror(error.errno or 0)} [{error.errno}]: choose another address with "
-            f"--ip and --port (now {ip or '0.0.0.0'}:{port})"
-        ) from error
 
 
 def _bind_unix(path: Path, group: str | None) -> socket.socket:

@@ -95,7 +95,7 @@ class Agents(Mailbox):
     def __init__(self, master: Master) -> None:
         super().__init__(rf"master|slave-observer\([0-9]+\)|{PROCESSES}", "Agents alone are heard")
         self._master = master
-        self._flags = master.flags
+        self._flags = master.cluster.flags
         self._callers = Callers()
         self._authenticator = Authenticator(self._flags.credentials)
         self._lines: dict[Pid, _Line] = {}
@@ -104,7 +104,8 @@ class Agents(Mailbox):
         self._on(messages.ReregisterSlaveMessage, self._reregister)
         self._on(messages.UnregisterSlaveMessage, self._unregister)
         self._on(messages.StatusUpdateMessage, self._updated)
-        self._on(messages.ExitedExecutorMessage, lambda _line, _message: None)  # tasks tell of their ends themselves
+        self._on(messages.ExitedExecutorMessage, self._exited)
+        self._on(messages.ExecutorToFrameworkMessage, self._said)
         self._on(messages.PongSlaveMessage, self._answered)
         self._on(messages.AuthenticateMessage, self._authenticate)
         self._on(messages.AuthenticationStartMessage, self._authenticating)
@@ -121,7 +122,7 @@ class Agents(Mailbox):
         name = kind.DESCRIPTOR.full_name
 
         def handle(origin: _Origin, message: Message) -> None:
-            self._master.counted[f"messages_{_counted(kind)}"] += 1
+            self._master.cluster.counted[f"messages_{_counted(kind)}"] += 1
             if name in _FIRST:
                 handler(origin, message)
             elif (line := self._lines.get(origin.sender)) is not None:
@@ -186,10 +187,10 @@ class Agents(Mailbox):
             return
         if line is not None:
             self._drop(line)
-            if self._master.agents.get(line.agent.id) is line.agent:
-                self._master.remove(line.agent, "registered")
+            if self._master.cluster.agents.get(line.agent.id) is line.agent:
+                self._master.membership.remove(line.agent, "registered")
         try:
-            agent = self._master.register(
+            agent = self._master.membership.register(
                 message.slave, origin.sender, message.version, _capabilities(message), _blocks(message)
             )
         except ParseError as error:
@@ -208,7 +209,7 @@ class Agents(Mailbox):
         for old in {id(each): each for each in (line, self._lines.get(origin.sender)) if each is not None}.values():
             self._drop(old, keep=origin.connection)
         try:
-            agent, missing = self._master.reregister(
+            agent, missing = self._master.membership.reregister(
                 message, origin.sender, _capabilities(message), _blocks(message)
             )
         except ParseError as error:
@@ -217,17 +218,24 @@ class Agents(Mailbox):
         answer = messages.SlaveReregisteredMessage(
             slave_id={"value": agent.id}, reconciliations=missing, connection=self._connection()
         )
-        told = {task.framework_id.value for task in message.tasks}
-        ended = [each for each in told if self._master.registry.is_removed(each)]
+        told = {each.framework_id.value for each in message.tasks}
+        told |= {each.framework_id.value for each in message.executor_infos}
+        ended = [each for each in told if self._master.cluster.registry.is_removed(each)]
         self._connect(agent, origin, answer, ended)
 
     def _unregister(self, line: _Line, message: messages.UnregisterSlaveMessage) -> None:
         if message.slave_id.value == line.agent.id:
             self._drop(line, keep=line.connection)  # hung up on, it would register again while it ends
-            self._master.remove(line.agent, "unregistered")
+            self._master.membership.remove(line.agent, "unregistered")
 
     def _updated(self, line: _Line, message: messages.StatusUpdateMessage) -> None:
-        self._master.updated(line.agent, message.update)
+        self._master.tasks.updated(line.agent, message.update)
+
+    def _exited(self, line: _Line, message: messages.ExitedExecutorMessage) -> None:
+        self._master.executors.exited(line.agent, message)
+
+    def _said(self, line: _Line, message: messages.ExecutorToFrameworkMessage) -> None:
+        self._master.executors.said(line.agent, message)
 
     def _answered(self, line: _Line, _message: messages.PongSlaveMessage) -> None:
         line.answered = True
@@ -256,12 +264,12 @@ class Agents(Mailbox):
             return
         agent.link = link
         agent.send(answer)
-        self._master.welcome(agent, ended)
+        self._master.membership.welcome(agent, ended)
         await link.closed()
         link.close()
         agent.link = None
         _hang_up(line)
-        self._master.disconnected(agent)
+        self._master.membership.disconnected(agent)
 
     async def _observe(self, line: _Line) -> None:
         """Ping it, until too many pings in a row were not answered."""
@@ -273,8 +281,8 @@ class Agents(Mailbox):
             missed = 0 if line.answered else missed + 1
         line.work.remove(asyncio.current_task())  # type: ignore[arg-type]
         self._drop(line)
-        if self._master.agents.get(line.agent.id) is line.agent:
-            self._master.lost(line.agent)
+        if self._master.cluster.agents.get(line.agent.id) is line.agent:
+            self._master.membership.lost(line.agent)
 
     def _drop(self, line: _Line, keep: Any = None) -> None:
         """Be done with a line, and with its connection if it is not that one."""

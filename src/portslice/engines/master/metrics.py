@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from portslice.engines.master.bundle import Bundle
-from portslice.engines.master.master import Master
+from portslice.engines.master.cluster import Cluster
 from portslice.engines.mesos.schema.mesos_pb2 import TaskState
 from portslice.http import machine
 from portslice.http.monitor import json_response
@@ -39,27 +39,31 @@ _COUNTED = (
 class Metrics:
     """The endpoint."""
 
-    def __init__(self, master: Master) -> None:
-        self._master = master
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/metrics/snapshot", self._snapshot)]
 
     async def _snapshot(self, request: web.Request) -> web.Response:
         """A flat object of doubles."""
-        return json_response(request, {name: float(value) for name, value in self._values()})
+        return json_response(request, self.values())
+
+    def values(self) -> dict[str, float]:
+        """All of them, by name."""
+        return {name: float(value) for name, value in self._values()}
 
     def _values(self) -> Iterator[tuple[str, float]]:
-        master = self._master
-        agents, frameworks = master.agents.values(), master.frameworks.values()
+        cluster = self._cluster
+        agents, frameworks = cluster.agents.values(), cluster.frameworks.values()
         yield "master/elected", 1
-        yield "master/uptime_secs", time.time() - master.started
+        yield "master/uptime_secs", time.time() - cluster.started
         connected = sum(each.connected for each in agents)
         for name, number in (("active", connected), ("connected", connected)):
             yield f"master/slaves_{name}", number
         for name in ("inactive", "disconnected"):
             yield f"master/slaves_{name}", len(agents) - connected
-        yield "master/slaves_unreachable", len(master.unreachable)
+        yield "master/slaves_unreachable", len(cluster.unreachable)
         subscribed = sum(each.connected for each in frameworks)
         for name in ("active", "connected"):
             yield f"master/frameworks_{name}", subscribed
@@ -70,8 +74,8 @@ class Metrics:
         for state in _STATES:
             yield f"master/tasks_{state}", states[f"TASK_{state.upper()}"]
         for name in _COUNTED:
-            yield f"master/{name}", master.counted[name]
-        yield "allocator/mesos/allocation_runs", master.offers.rounds
+            yield f"master/{name}", cluster.counted[name]
+        yield "allocator/mesos/allocation_runs", cluster.counted["allocation_runs"]
         total = sum((each.total for each in agents), Bundle())
         used = sum((each.used() for each in agents), Bundle())
         for name in ("cpus", "gpus", "mem", "disk"):

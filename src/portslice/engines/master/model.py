@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from portslice.engines.mesos.schema.mesos_pb2 import (
     TASK_ERROR,
     TASK_GONE,
     TASK_UNREACHABLE,
+    ExecutorInfo,
     FrameworkInfo,
     SlaveInfo,
     Task,
@@ -54,6 +56,8 @@ class Agent:
     reregistered: float | None = None
     tasks: dict[tuple[str, str], Task] = field(default_factory=dict)
     """By framework and id, until their last update is acknowledged."""
+    executors: dict[tuple[str, str], ExecutorInfo] = field(default_factory=dict)
+    """By framework and id: those that frameworks brought, from their first task to their exit."""
     offers: dict[str, Offer] = field(default_factory=dict)
 
     @property
@@ -69,9 +73,14 @@ class Agent:
         """The tasks that hold resources."""
         return [each for each in self.tasks.values() if each.state not in OVER]
 
+    def containers(self) -> int:
+        """How many there are: a framework's executor has one for all its tasks, and each command task has one."""
+        own = (each for each in self.alive() if (each.framework_id.value, each.executor_id.value) not in self.executors)
+        return len(self.executors) + sum(1 for _ in own)
+
     def used(self) -> Bundle:
-        """By tasks."""
-        return sum((Bundle.of(each.resources) for each in self.alive()), Bundle())
+        """By tasks and executors."""
+        return _used(self.alive(), self.executors.values())
 
     def offered(self) -> Bundle:
         """In offers that are out."""
@@ -107,6 +116,8 @@ class Framework:
     served: dict[str, float] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
     completed: deque[Task] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    executors: dict[tuple[str, str], ExecutorInfo] = field(default_factory=dict)
+    """By agent and id."""
     offers: dict[str, Offer] = field(default_factory=dict)
 
     @property
@@ -128,8 +139,13 @@ class Framework:
             self.stream.put(kind, body)
 
     def used(self) -> Bundle:
-        """By its tasks."""
-        return sum((Bundle.of(each.resources) for each in self.living()), Bundle())
+        """By its tasks and executors."""
+        return _used(self.living(), self.executors.values())
+
+    def used_as(self, role: str) -> Bundle:
+        """The part that is allocated to a role."""
+        executors = (each for each in self.executors.values() if role_of(each) == role)
+        return _used((each for each in self.living() if role_of(each) == role), executors)
 
     def living(self) -> list[Task]:
         """Its tasks that hold resources."""
@@ -140,6 +156,11 @@ class Framework:
         return sum((each.bundle for each in self.offers.values()), Bundle())
 
 
-def role_of(task: Task) -> str:
-    """The role that a task's resources are allocated to."""
-    return next((r.allocation_info.role for r in task.resources if r.allocation_info.role), ANYBODY)
+def role_of(holder: Task | ExecutorInfo) -> str:
+    """The role that its resources are allocated to."""
+    return next((r.allocation_info.role for r in holder.resources if r.allocation_info.role), ANYBODY)
+
+
+def _used(tasks: Iterable[Task], executors: Iterable[ExecutorInfo]) -> Bundle:
+    held = (*(each.resources for each in tasks), *(each.resources for each in executors))
+    return sum(map(Bundle.of, held), Bundle())

@@ -4,20 +4,20 @@ All that is free of an agent, and open to a role, is one offer. There is a round
 that may free something. What a framework declines, or leaves of an offer, it is not offered again for a while, unless
 there is more of it.
 
-An agent that has as many tasks as it may have is not offered. Mesos counts only executors of frameworks there; here a
-command task has a block of ephemeral ports, too, and is counted. An agent of ours tells how many blocks it has.
+An agent that has as many containers as it may have is not offered. Mesos counts only executors of frameworks there;
+here a command task has a block of ephemeral ports, too, and is counted. An agent of ours tells how many blocks it has.
 """
 
 import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping
 
 from portslice.engines.master import fairness
 from portslice.engines.master.bundle import Bundle
+from portslice.engines.master.cluster import Cluster
 from portslice.engines.master.fairness import Claim
-from portslice.engines.master.model import Agent, Framework, Offer, role_of
+from portslice.engines.master.model import Agent, Framework, Offer
 from portslice.engines.mesos.schema.mesos_pb2 import FrameworkInfo
 from portslice.engines.mesos.v1 import to_json
 
@@ -30,27 +30,14 @@ _COMPLAINT_SECS = 5.0
 
 
 class Offers:
-    """All offers of a master.
+    """All offers of a master."""
 
-    :param limit: how many tasks an agent may have at once, if it is limited.
-    """
-
-    def __init__(
-        self,
-        master_id: str,
-        agents: Mapping[str, Agent],
-        frameworks: Mapping[str, Framework],
-        limit: Callable[[Agent], int | None],
-    ) -> None:
-        self._master_id = master_id
-        self._agents = agents
-        self._frameworks = frameworks
-        self._limit = limit
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self._numbers = itertools.count()
         self._turns = itertools.count(1)
         self._round: asyncio.Handle | None = None
         self._complaints: dict[str, float] = {}
-        self.rounds = 0
 
     def soon(self) -> None:
         """Have a round when what is going on is over."""
@@ -62,22 +49,22 @@ class Offers:
         if self._round is not None:
             self._round.cancel()
             self._round = None
-        self.rounds += 1
-        total = sum((agent.total for agent in self._agents.values()), Bundle())
+        self._cluster.counted["allocation_runs"] += 1
+        total = sum((agent.total for agent in self._cluster.agents.values()), Bundle())
         made: dict[str, list[Offer]] = {}
-        for agent in self._agents.values():
+        for agent in self._cluster.agents.values():
             if not agent.connected or self._is_full(agent):
                 continue
             free = agent.total - agent.used() - agent.offered()
             for claim in fairness.order(self._claims(), total):
                 part = free.open_to(claim.role)
-                framework = self._frameworks[claim.framework]
+                framework = self._cluster.frameworks[claim.framework]
                 if _is_worth(part) and not _is_refused(framework, agent, claim.role, part):
                     made.setdefault(framework.id, []).append(self._offer(agent, framework, claim.role, part))
                     free -= part
         for framework_id, offers in made.items():
-            framework = self._frameworks[framework_id]
-            framework.tell("OFFERS", offers={"offers": [_as_json(each) for each in offers]})
+            framework = self._cluster.frameworks[framework_id]
+            framework.tell("OFFERS", offers={"offers": [as_json(each) for each in offers]})
 
     def take(self, offer: Offer) -> None:
         """The framework has answered it."""
@@ -104,7 +91,7 @@ class Offers:
         framework.filters.clear()
 
     def _offer(self, agent: Agent, framework: Framework, role: str, bundle: Bundle) -> Offer:
-        offer = Offer(f"{self._master_id}-O{next(self._numbers)}", agent, framework, role, bundle)
+        offer = Offer(f"{self._cluster.id}-O{next(self._numbers)}", agent, framework, role, bundle)
         agent.offers[offer.id] = framework.offers[offer.id] = offer
         framework.served[role] = next(self._turns)
         return offer
@@ -112,15 +99,15 @@ class Offers:
     def _claims(self) -> list[Claim]:
         return [
             Claim(framework.id, role, _has(framework, role), framework.served.get(role, 0))
-            for framework in self._frameworks.values()
+            for framework in self._cluster.frameworks.values()
             if framework.connected
             for role in framework.roles
             if role not in framework.suppressed
         ]
 
     def _is_full(self, agent: Agent) -> bool:
-        limit = self._limit(agent)
-        if limit is None or len(agent.alive()) < limit:
+        limit = self._cluster.limit(agent)
+        if limit is None or agent.containers() < limit:
             return False
         if time.monotonic() >= self._complaints.get(agent.id, 0):
             self._complaints[agent.id] = time.monotonic() + _COMPLAINT_SECS
@@ -135,9 +122,8 @@ class Offers:
 
 
 def _has(framework: Framework, role: str) -> Bundle:
-    tasks = (Bundle.of(each.resources) for each in framework.living() if role_of(each) == role)
     offers = (each.bundle for each in framework.offers.values() if each.role == role)
-    return sum((*tasks, *offers), Bundle())
+    return sum(offers, framework.used_as(role))
 
 
 def _is_worth(part: Bundle) -> bool:
@@ -149,10 +135,12 @@ def _is_refused(framework: Framework, agent: Agent, role: str, part: Bundle) -> 
     return time.monotonic() < until and part <= refused
 
 
-def _as_json(offer: Offer) -> dict[str, object]:
+def as_json(offer: Offer) -> dict[str, object]:
+    """As the v1 APIs show it."""
     agent = offer.agent
     knows_roles = offer.framework.has(FrameworkInfo.Capability.MULTI_ROLE)
     role = offer.role if knows_roles else None
+    executors = [{"value": each} for owner, each in agent.executors if owner == offer.framework.id]
     address = {"hostname": agent.info.hostname, "ip": agent.pid.ip, "port": agent.pid.port}
     return {
         "id": {"value": offer.id},
@@ -161,6 +149,7 @@ def _as_json(offer: Offer) -> dict[str, object]:
         "hostname": agent.info.hostname,
         "url": {"scheme": "http", "address": address, "path": f"/{agent.pid.name}"},
         "resources": [to_json(each) for each in offer.bundle.messages(role)],
-        "attributes": [to_json(each) for each in agent.info.attributes],
+        **({"attributes": [to_json(each) for each in agent.info.attributes]} if agent.info.attributes else {}),
+        **({"executor_ids": executors} if executors else {}),
         **({"allocation_info": {"role": role}} if role is not None else {}),
     }

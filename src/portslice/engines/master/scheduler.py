@@ -8,6 +8,7 @@ Without --credentials a framework is a process of root, or of the master's user,
 anywhere.
 """
 
+import asyncio
 import json
 import logging
 import uuid
@@ -16,20 +17,21 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from portslice.engines.master.callers import Callers
+from portslice.engines.master.admission import Admission
 from portslice.engines.master.flags import SCHEDULER_REALM
-from portslice.engines.master.master import HEARTBEAT_SECS, Master
+from portslice.engines.master.master import Master
 from portslice.engines.master.model import Framework
 from portslice.engines.mesos.schema.scheduler_pb2 import Call
 from portslice.engines.mesos.streams import Events, line, write
 from portslice.engines.mesos.v1 import from_json
 from portslice.errors import ConflictError, ParseError, PortsliceError
-from portslice.http.basic import BRAKE
 
 log = logging.getLogger(__name__)
 
 PATH = "/api/v1/scheduler"
+_HEARTBEAT_SECS = 15.0
 _STREAM_ID = "Mesos-Stream-Id"
+_PATIENCE_SECS = 30.0
 _MEMBERS = {
     "ACCEPT": "accept",
     "DECLINE": "decline",
@@ -46,7 +48,7 @@ class EventStream(Events):
     """Events on their way to a framework."""
 
     def __init__(self) -> None:
-        super().__init__(line({"type": "HEARTBEAT"}), HEARTBEAT_SECS)
+        super().__init__(line({"type": "HEARTBEAT"}), _HEARTBEAT_SECS)
         self.id = str(uuid.uuid4())
 
     def put(self, kind: str, body: dict[str, Any]) -> None:
@@ -59,13 +61,14 @@ class Scheduler:
 
     def __init__(self, master: Master) -> None:
         self._master = master
-        self._callers = Callers()
+        self._admission = Admission(master.cluster.flags.framework_credentials, "Frameworks", SCHEDULER_REALM)
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post(PATH, self._call)]
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
-        principal = self._admit(request)
+        """The v1 scheduler API: a framework's calls, as JSON; SUBSCRIBE is answered by a stream of events."""
+        principal = self._admission.admit(request)
         call = await _read(request)
         if not call.type:
             raise _invalid("Expecting 'type' to be present")
@@ -82,22 +85,8 @@ class Scheduler:
         self._obey(framework, call)
         return web.Response(status=202)
 
-    def _admit(self, request: web.Request) -> str | None:
-        """The principal, where frameworks need one."""
-        credentials = self._master.flags.framework_credentials
-        if credentials is None:
-            caller = self._callers.of(request)
-            if caller is None or not caller.trusted:
-                who = caller or "somebody who has gone"
-                text = f"Frameworks are processes of root on this host, and this is {who}: see --credentials"
-                raise web.HTTPForbidden(text=text)
-            if request.headers.get(hdrs.ORIGIN) is not None:
-                raise web.HTTPForbidden(text="A browser's page is no framework")
-            return None
-        return request.app[BRAKE].principal(request, credentials, SCHEDULER_REALM)
-
     def _framework(self, request: web.Request, call: Call) -> Framework:
-        framework = self._master.frameworks.get(call.framework_id.value)
+        framework = self._master.cluster.frameworks.get(call.framework_id.value)
         if framework is None:
             raise web.HTTPBadRequest(text="Framework cannot be found")
         if framework.stream is None:
@@ -137,7 +126,7 @@ class Scheduler:
         framework = None
         try:
             try:
-                framework = self._master.subscribe(info, call.subscribe.suppressed_roles, stream)
+                framework = self._master.subscriptions.subscribe(info, call.subscribe.suppressed_roles, stream)
             except (ParseError, ConflictError) as error:
                 await write(response, line({"type": "ERROR", "error": {"message": str(error)}}))
                 return response
@@ -147,51 +136,53 @@ class Scheduler:
                 await stream.copy_to(request, response)
         finally:
             if framework is not None:
-                self._master.unsubscribed(framework, stream)
+                self._master.subscriptions.unsubscribed(framework, stream)
         return response
 
     def _subscribed(self, framework: Framework, own: str) -> dict[str, Any]:
         return {
             "framework_id": {"value": framework.id},
-            "heartbeat_interval_seconds": HEARTBEAT_SECS,
-            "master_info": self._master.info(own),
+            "heartbeat_interval_seconds": _HEARTBEAT_SECS,
+            "master_info": self._master.cluster.info(own),
         }
 
     def _obey(self, framework: Framework, call: Call) -> None:
         master = self._master
         match call.type:
             case "TEARDOWN":
-                master.tear_down(framework)
+                master.subscriptions.tear_down(framework)
             case "ACCEPT":
                 self._accept(framework, call.accept)
             case "DECLINE":
                 ids = [each.value for each in call.decline.offer_ids]
-                master.decline(framework, ids, call.decline.filters.refuse_seconds)
+                master.launching.decline(framework, ids, call.decline.filters.refuse_seconds)
             case "REVIVE":
-                master.revive(framework, call.revive.roles)
+                master.launching.revive(framework, call.revive.roles)
             case "SUPPRESS":
-                master.suppress(framework, call.suppress.roles)
+                master.launching.suppress(framework, call.suppress.roles)
             case "KILL":
                 policy = call.kill.kill_policy if call.kill.HasField("kill_policy") else None
-                master.kill(framework, call.kill.task_id, policy)
+                master.reconciliation.kill(framework, call.kill.task_id, policy)
             case "SHUTDOWN":
-                master.shut_down_executor(framework, call.shutdown.slave_id.value, call.shutdown.executor_id)
+                master.executors.shut_down(framework, call.shutdown.slave_id.value, call.shutdown.executor_id)
             case "ACKNOWLEDGE":
                 said = call.acknowledge
-                master.acknowledge(framework, said.slave_id.value, said.task_id, said.uuid)
+                master.tasks.acknowledge(framework, said.slave_id.value, said.task_id, said.uuid)
             case "RECONCILE":
-                master.reconcile(framework, [(each.task_id, each.slave_id.value) for each in call.reconcile.tasks])
+                wanted = [(each.task_id, each.slave_id.value) for each in call.reconcile.tasks]
+                master.reconciliation.reconcile(framework, wanted)
             case "MESSAGE":
                 said_to = call.message
-                master.message(framework, said_to.slave_id.value, said_to.executor_id, said_to.data)
+                master.executors.message(framework, said_to.slave_id.value, said_to.executor_id, said_to.data)
 
     def _accept(self, framework: Framework, accept: Call.Accept) -> None:
         for operation in accept.operations:
-            if operation.type != "LAUNCH":
-                raise _invalid(f"{operation.type[:50]} operations are not supported by this master, LAUNCH only")
-        tasks = [info for operation in accept.operations for info in operation.launch.task_infos]
+            if operation.type not in ("LAUNCH", "LAUNCH_GROUP"):
+                raise _invalid(
+                    f"{operation.type[:50]} operations are not supported by this master, LAUNCH and LAUNCH_GROUP only"
+                )
         ids = [each.value for each in accept.offer_ids]
-        self._master.accept(framework, ids, tasks, accept.filters.refuse_seconds)
+        self._master.launching.accept(framework, ids, accept.operations, accept.filters.refuse_seconds)
 
 
 async def _read(request: web.Request) -> Call:
@@ -202,7 +193,10 @@ async def _read(request: web.Request) -> Call:
     if not any(each in accepts for each in ("application/json", "application/*", "*/*")):
         raise web.HTTPNotAcceptable(text="Expecting 'Accept' to allow 'application/json'")
     try:
-        content = json.loads(await request.read())
+        async with asyncio.timeout(_PATIENCE_SECS):
+            content = json.loads(await request.read())
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
     except (ValueError, RecursionError) as error:
         raise web.HTTPBadRequest(text=f"Failed to parse body into JSON: {error}") from None
     if not isinstance(content, dict):

@@ -1,30 +1,35 @@
-"""What a master shows: /state, /slaves, /frameworks, /roles, /tasks, /flags, /version and /health, in the shapes of
-Mesos."""
+"""What a master shows: /state, /state-summary, /slaves, /frameworks, /roles, /tasks, /flags, /version and /health, in
+the shapes of Mesos."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
 
 from portslice.engines.master import fairness
-from portslice.engines.master.bundle import Bundle
-from portslice.engines.master.master import Master
-from portslice.engines.master.model import Agent, Framework, role_of
-from portslice.engines.mesos.schema.mesos_pb2 import Attribute, FrameworkInfo, Resource, Task, TaskState, Value
-from portslice.engines.mesos.v1 import to_json
+from portslice.engines.master.bundle import ANYBODY, Bundle
+from portslice.engines.master.cluster import Cluster
+from portslice.engines.master.model import Framework
+from portslice.engines.master.shapes import (
+    agent_in_full,
+    agent_json,
+    counts,
+    framework_json,
+    framework_summary,
+    quantities,
+    task_json,
+)
+from portslice.engines.mesos.schema.mesos_pb2 import Task
 from portslice.flags import as_strings
 from portslice.http.monitor import VERSION, json_response
-from portslice.resources import format_value
 
-_SCALARS = ("disk", "mem", "gpus", "cpus")  # always there, and in this order
 _TASKS_MAX = 100
 
 
 class Views:
     """The endpoints that read."""
 
-    def __init__(self, master: Master) -> None:
-        self._master = master
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -37,33 +42,38 @@ class Views:
             web.get("/version", self._version),
             web.get("/health", self._health),
             web.get("/redirect", self._redirect),
+            web.get("/state-summary", self._summary),
+            web.get("/quota", self._no_quota),
+            web.get("/weights", self._no_weights),
+            web.get("/maintenance/schedule", self._no_maintenance),
+            web.get("/maintenance/status", self._no_maintenance),
         ]
 
     async def _state(self, request: web.Request) -> web.Response:
         """The whole cluster."""
-        master = self._master
-        leader = {"id": master.id, "pid": master.pid, "port": master.flags.port, "hostname": master.hostname}
-        known = [*master.frameworks.values(), *master.completed]
+        cluster = self._cluster
+        leader = {"id": cluster.id, "pid": cluster.pid, "port": cluster.flags.port, "hostname": cluster.hostname}
+        known = [*cluster.frameworks.values(), *cluster.completed]
         value = {
             **{name: VERSION[name] for name in ("version", "git_sha", "git_tag", "build_date", "build_time")},
             "build_user": VERSION["build_user"],
-            "start_time": master.started,
-            "elected_time": master.started,
-            "id": master.id,
-            "pid": master.pid,
-            "hostname": master.hostname,
+            "start_time": cluster.started,
+            "elected_time": cluster.started,
+            "id": cluster.id,
+            "pid": cluster.pid,
+            "hostname": cluster.hostname,
             "capabilities": [],
-            "activated_slaves": float(sum(each.connected for each in master.agents.values())),
-            "deactivated_slaves": float(sum(not each.connected for each in master.agents.values())),
-            "unreachable_slaves": float(len(master.unreachable)),
-            "leader": master.pid,
+            "activated_slaves": float(sum(each.connected for each in cluster.agents.values())),
+            "deactivated_slaves": float(sum(not each.connected for each in cluster.agents.values())),
+            "unreachable_slaves": float(len(cluster.unreachable)),
+            "leader": cluster.pid,
             "leader_info": leader,
-            **({"cluster": master.flags.cluster} if master.flags.cluster is not None else {}),
-            "flags": as_strings(master.flags),
-            "slaves": [_agent(each) for each in master.agents.values()],
+            **({"cluster": cluster.flags.cluster} if cluster.flags.cluster is not None else {}),
+            "flags": as_strings(cluster.flags),
+            "slaves": [agent_json(each) for each in cluster.agents.values()],
             "recovered_slaves": self._recovered(),
-            "frameworks": [_framework(each) for each in known[: len(master.frameworks)]],
-            "completed_frameworks": [_framework(each) for each in known[len(master.frameworks) :]],
+            "frameworks": [framework_json(each) for each in known[: len(cluster.frameworks)]],
+            "completed_frameworks": [framework_json(each) for each in known[len(cluster.frameworks) :]],
             "orphan_tasks": [],
             "unregistered_frameworks": [],
         }
@@ -72,16 +82,16 @@ class Views:
     async def _slaves(self, request: web.Request) -> web.Response:
         """The agents; ?slave_id=."""
         wanted = request.query.get("slave_id")
-        agents = [each for each in self._master.agents.values() if wanted in (None, each.id)]
-        slaves = [_agent(each) | _in_full(each) for each in agents]
+        agents = [each for each in self._cluster.agents.values() if wanted in (None, each.id)]
+        slaves = [agent_in_full(each) for each in agents]
         return json_response(request, {"slaves": slaves, "recovered_slaves": self._recovered()}, in_order=True)
 
     async def _frameworks(self, request: web.Request) -> web.Response:
         """The frameworks; ?framework_id=."""
         wanted = request.query.get("framework_id")
         value = {
-            "frameworks": [_framework(f) for f in self._master.frameworks.values() if wanted in (None, f.id)],
-            "completed_frameworks": [_framework(f) for f in self._master.completed if wanted in (None, f.id)],
+            "frameworks": [framework_json(f) for f in self._cluster.frameworks.values() if wanted in (None, f.id)],
+            "completed_frameworks": [framework_json(f) for f in self._cluster.completed if wanted in (None, f.id)],
             "unregistered_frameworks": [],
         }
         return json_response(request, value, in_order=True)
@@ -89,20 +99,25 @@ class Views:
     async def _roles(self, request: web.Request) -> web.Response:
         """Roles that frameworks have, with what they use."""
         found: dict[str, list[Framework]] = {}
-        for framework in self._master.frameworks.values():
+        for framework in self._cluster.frameworks.values():
             for role in framework.roles:
                 found.setdefault(role, []).append(framework)
-        total = sum((each.total for each in self._master.agents.values()), Bundle())
+        total = sum((each.total for each in self._cluster.agents.values()), Bundle())
         roles = []
         for role, members in sorted(found.items()):
-            tasks = (task for framework in members for task in framework.living() if role_of(task) == role)
-            used = sum((Bundle.of(task.resources) for task in tasks), Bundle())
+            used = sum((each.used_as(role) for each in members), Bundle())
+            offered = sum((o.bundle for each in members for o in each.offers.values() if o.role == role), Bundle())
+            reserved = Bundle({key: amount for key, amount in total.amounts.items() if key[1] == role != ANYBODY})
             roles.append(
                 {
                     "name": role,
                     "weight": 1.0,
+                    "quota": {"role": role, "guarantee": {}, "limit": {}, "consumed": quantities(used)},
+                    "resources": quantities(used + offered),
+                    "allocated": quantities(used),
+                    "offered": quantities(offered),
+                    "reserved": quantities(reserved),
                     "frameworks": [each.id for each in members],
-                    "resources": _amounts(used),
                     "dominant_share": fairness.share(used, total),
                 }
             )
@@ -117,18 +132,18 @@ class Views:
             raise web.HTTPBadRequest(text="Failed to convert 'limit' or 'offset' to number") from None
         tasks = [
             task
-            for framework in (*self._master.frameworks.values(), *self._master.completed)
+            for framework in (*self._cluster.frameworks.values(), *self._cluster.completed)
             if query.get("framework_id") in (None, framework.id)
             for task in (*framework.tasks.values(), *framework.completed)
             if query.get("task_id") in (None, task.task_id.value)
         ]
         tasks.sort(key=_begun, reverse=query.get("order", "des") != "asc")
         chosen = tasks[offset:] if limit < 0 else tasks[offset : offset + limit]
-        return json_response(request, {"tasks": [_task(each) for each in chosen]}, in_order=True)
+        return json_response(request, {"tasks": [task_json(each) for each in chosen]}, in_order=True)
 
     async def _flags(self, request: web.Request) -> web.Response:
         """The master's flags."""
-        return json_response(request, {"flags": as_strings(self._master.flags)})
+        return json_response(request, {"flags": as_strings(self._cluster.flags)})
 
     async def _version(self, request: web.Request) -> web.Response:
         """The version."""
@@ -140,134 +155,49 @@ class Views:
 
     async def _redirect(self, request: web.Request) -> web.Response:
         """307 to the leading master, which is this one."""
-        raise web.HTTPTemporaryRedirect(f"//{request.host or f'{self._master.hostname}:{self._master.flags.port}'}")
+        raise web.HTTPTemporaryRedirect(f"//{request.host or f'{self._cluster.hostname}:{self._cluster.flags.port}'}")
+
+    async def _summary(self, request: web.Request) -> web.Response:
+        """The agents and frameworks, with the numbers of their tasks in each state."""
+        cluster = self._cluster
+        frameworks = cluster.frameworks.values()
+        tasks = [task for each in frameworks for task in (*each.tasks.values(), *each.completed)]
+        of_agent: dict[str, list[Task]] = {}
+        for task in tasks:
+            of_agent.setdefault(task.slave_id.value, []).append(task)
+        value = {
+            "hostname": cluster.hostname,
+            **({"cluster": cluster.flags.cluster} if cluster.flags.cluster is not None else {}),
+            "slaves": [
+                agent_json(each)
+                | counts(of_agent.get(each.id, ()))
+                | {"framework_ids": sorted({task.framework_id.value for task in of_agent.get(each.id, ())})}
+                for each in cluster.agents.values()
+            ],
+            "frameworks": [
+                framework_summary(each)
+                | counts((*each.tasks.values(), *each.completed))
+                | {"slave_ids": sorted({task.slave_id.value for task in (*each.tasks.values(), *each.completed)})}
+                for each in frameworks
+            ],
+        }
+        return json_response(request, value, in_order=True)
+
+    async def _no_quota(self, request: web.Request) -> web.Response:
+        """Quotas: this master has none."""
+        return json_response(request, {})
+
+    async def _no_weights(self, request: web.Request) -> web.Response:
+        """Weights of roles: all are 1 here."""
+        return json_response(request, [])
+
+    async def _no_maintenance(self, request: web.Request) -> web.Response:
+        """Maintenance: this master plans none."""
+        return json_response(request, {})
 
     def _recovered(self) -> list[dict[str, Any]]:
-        return [{"id": each, **self._master.registry.agents[each]} for each in self._master.recovered]
-
-
-def _agent(agent: Agent) -> dict[str, Any]:
-    return {
-        "id": agent.id,
-        "hostname": agent.info.hostname,
-        "port": agent.pid.port,
-        "attributes": {each.name: _attribute(each) for each in agent.info.attributes},
-        "pid": str(agent.pid),
-        "registered_time": agent.registered,
-        **({"reregistered_time": agent.reregistered} if agent.reregistered is not None else {}),
-        "resources": _listed(agent.info.resources),
-        "used_resources": _amounts(agent.used()),
-        "offered_resources": _amounts(agent.offered()),
-        "reserved_resources": {
-            role: _listed(each for each in agent.info.resources if each.role == role)
-            for role in dict.fromkeys(each.role for each in agent.info.resources if each.role != "*")
-        },
-        "unreserved_resources": _listed(each for each in agent.info.resources if each.role == "*"),
-        "active": agent.connected,
-        "deactivated": False,
-        "version": agent.version,
-        "capabilities": agent.capabilities,
-    }
-
-
-def _in_full(agent: Agent) -> dict[str, Any]:
-    resources = agent.info.resources
-    return {
-        "reserved_resources_full": {
-            role: [to_json(each) for each in resources if each.role == role]
-            for role in dict.fromkeys(each.role for each in resources if each.role != "*")
-        },
-        "unreserved_resources_full": [to_json(each) for each in resources if each.role == "*"],
-        "used_resources_full": [to_json(each) for each in agent.used().messages()],
-        "offered_resources_full": [to_json(each) for each in agent.offered().messages()],
-    }
-
-
-def _framework(framework: Framework) -> dict[str, Any]:
-    info = framework.info
-    multi = framework.has(FrameworkInfo.Capability.MULTI_ROLE)
-    return {
-        "id": framework.id,
-        "name": info.name,
-        "used_resources": _amounts(framework.used()),
-        "offered_resources": _amounts(framework.offered()),
-        "capabilities": [FrameworkInfo.Capability.Type.Name(each.type) for each in info.capabilities],
-        "hostname": info.hostname,
-        "webui_url": info.webui_url,
-        "active": framework.connected,
-        "connected": framework.connected,
-        "recovered": framework.recovered,
-        "user": info.user,
-        "failover_timeout": info.failover_timeout,
-        "checkpoint": info.checkpoint,
-        "registered_time": framework.registered,
-        **({"reregistered_time": framework.reregistered} if framework.reregistered is not None else {}),
-        "unregistered_time": framework.unregistered,
-        **({"principal": info.principal} if info.HasField("principal") else {}),
-        "resources": _amounts(framework.used() + framework.offered()),
-        **({"roles": framework.roles} if multi else {"role": framework.roles[0]}),
-        "tasks": [_task(each) for each in framework.tasks.values()],
-        "unreachable_tasks": [],
-        "completed_tasks": [_task(each) for each in framework.completed],
-        "offers": [_offer(each.id, framework.id, each.agent.id, each.bundle) for each in framework.offers.values()],
-        "executors": [],
-        "offer_constraints": {},
-    }
-
-
-def _offer(offer_id: str, framework_id: str, slave_id: str, bundle: Bundle) -> dict[str, Any]:
-    return {"id": offer_id, "framework_id": framework_id, "slave_id": slave_id, "resources": _amounts(bundle)}
-
-
-def _task(task: Task) -> dict[str, Any]:
-    return {
-        "id": task.task_id.value,
-        "name": task.name,
-        "framework_id": task.framework_id.value,
-        "executor_id": "",
-        "slave_id": task.slave_id.value,
-        "state": TaskState.Name(task.state),
-        "resources": _amounts(Bundle.of(task.resources)),
-        "role": role_of(task),
-        "statuses": [
-            {
-                "state": TaskState.Name(each.state),
-                "timestamp": each.timestamp,
-                **({"container_status": to_json(each.container_status)} if each.HasField("container_status") else {}),
-            }
-            for each in task.statuses
-        ],
-        **({"labels": to_json(task.labels)["labels"]} if task.labels.labels else {}),
-        **({"discovery": to_json(task.discovery)} if task.HasField("discovery") else {}),
-    }
+        return [{"id": each, **self._cluster.registry.agents[each]} for each in self._cluster.recovered]
 
 
 def _begun(task: Task) -> float:
     return task.statuses[0].timestamp if task.statuses else float("inf")
-
-
-def _listed(resources: Iterable[Resource]) -> dict[str, Any]:
-    """All of an agent's, also what is never offered; ranges as Mesos' text."""
-    found: dict[str, Any] = dict.fromkeys(_SCALARS, 0.0)
-    for each in resources:
-        if each.type == Value.SCALAR:
-            found[each.name] = round(found.get(each.name, 0.0) + each.scalar.value, 3)
-        elif each.type == Value.RANGES:
-            found[each.name] = format_value(tuple((one.begin, one.end) for one in each.ranges.range))
-        else:
-            found[each.name] = format_value(frozenset(each.set.item))
-    return found
-
-
-def _amounts(bundle: Bundle) -> dict[str, Any]:
-    ranges = dict.fromkeys(name for (name, _), amount in bundle.amounts.items() if not isinstance(amount, int))
-    found: dict[str, Any] = dict.fromkeys(_SCALARS, 0.0)
-    return found | dict(bundle.scalars()) | {name: str(bundle.ranges(name)) for name in ranges}
-
-
-def _attribute(attribute: Attribute) -> float | str:
-    if attribute.type == Value.SCALAR:
-        return attribute.scalar.value
-    if attribute.type == Value.RANGES:
-        return format_value(tuple((one.begin, one.end) for one in attribute.ranges.range))
-    return attribute.text.value

@@ -2,14 +2,16 @@
 
     {"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "web"}, …}}
 
-    endpoint.py     what HTTP is allowed to look like; each call to what answers it
+    endpoint.py     each call to what answers it
+    calls.py        the calls and their arguments
     messages.py     from JSON to a call, as Mesos' conversion to protobuf takes it
+    protocol.py     what HTTP is allowed to look like
     reading.py      the calls that only read
     containers.py   launch, wait, kill, remove
     streams.py      a container's output, as RecordIO
     fields.py       the order of members, where clients print what they get
 
-What each call says and does: docs/operator-api.md.
+messages.py and protocol.py are the master's, too. What each call says and does: docs/operator-api.md.
 """
 
 from portslice.http.operator.endpoint import Operator

@@ -1,32 +1,26 @@
-"""POST /api/v1: what HTTP is allowed to look like, and each call to what answers it.
+"""POST /api/v1: each call to what answers it."""
 
-Protobuf is not spoken: clients of Mesos speak JSON, too. It is said to those that try.
-"""
-
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from portslice.agent.service import Agent
 from portslice.errors import AccessError, NotFoundError, ParseError, PortsliceError
 from portslice.http.access import Access
-from portslice.http.monitor import PIECES, compact
-from portslice.http.operator import messages
+from portslice.http.operator.calls import AGENT
 from portslice.http.operator.containers import Containers
 from portslice.http.operator.messages import Call
+from portslice.http.operator.protocol import RECORDIO, accepted, json_answer, read_call
 from portslice.http.operator.reading import Reading
-from portslice.http.operator.streams import JSON, RECORDIO, Streams, first_record
+from portslice.http.operator.streams import Streams
 
 log = logging.getLogger(__name__)
 
-PROTOBUF = "application/x-protobuf"
 _STREAMING = {"ATTACH_CONTAINER_OUTPUT"}
 # Have something of every container, or file.
 _LONG = {"GET_CONTAINERS", "GET_EXECUTORS", "GET_STATE", "GET_TASKS", "LIST_FILES"}
-_ALL = f"{JSON} or {PROTOBUF} or {RECORDIO}"
 
 _Argument: TypeAlias = dict[str, Any]
 _Read: TypeAlias = Callable[[_Argument], Awaitable[_Argument | None]]
@@ -82,8 +76,8 @@ class Operator:
         """Mesos' agent operator API: a call as JSON, as {"type": "GET_CONTAINERS"}."""
         self._access.using_api(request)
         try:
-            call = await _call(request)
-            return await self._answer(request, call, recordio=_accepted(request, call) == RECORDIO)
+            call = await read_call(request, AGENT)
+            return await self._answer(request, call, recordio=accepted(request, call, _STREAMING) == RECORDIO)
         except NotFoundError as error:
             # A file that is not there is told by the status alone.
             raise web.HTTPNotFound(text="" if call.type in self._see else str(error)) from error
@@ -104,10 +98,10 @@ class Operator:
             return await change(call.argument, caller)
         if (see := self._see.get(call.type)) is not None:
             self._access.seeing_files(request)
-            return await _json(call, await see(call.argument))
+            return await json_answer(call, await see(call.argument), _LONG)
         if (read := self._read.get(call.type)) is not None:
             log.debug("Processing call %s", call.type)
-            return await _json(call, await read(call.argument))
+            return await json_answer(call, await read(call.argument), _LONG)
         why = "" if call.type == "UNKNOWN" else f" This agent does not serve {call.type}."
         raise web.HTTPNotImplemented(text=f"501 Not Implemented.{why}")
 
@@ -122,58 +116,3 @@ class Operator:
 def _about(call: Call) -> str:
     """For the log; an id that nobody has checked yet may hold anything."""
     return f" for container {call.argument['container_id']['value']!r}" if "container_id" in call.argument else ""
-
-
-async def _call(request: web.Request) -> Call:
-    """The call that a request makes.
-
-    :raises web.HTTPException: it is no JSON.
-    :raises ParseError: it is no call.
-    """
-    if hdrs.CONTENT_TYPE not in request.headers:
-        raise web.HTTPBadRequest(text="Expecting 'Content-Type' to be present")
-    kind = request.content_type
-    if kind == PROTOBUF:
-        raise web.HTTPUnsupportedMediaType(text=f"Expecting 'Content-Type' of {JSON}: this agent reads no protobuf")
-    if kind == RECORDIO:
-        if "Message-Content-Type" not in request.headers:
-            raise web.HTTPBadRequest(text="Expecting 'Message-Content-Type' to be set for streaming requests")
-        call = messages.read(first_record(await request.read()))
-        if call.type in messages.NOT_HERE:
-            return call
-        raise web.HTTPUnsupportedMediaType(
-            text=f"Streaming 'Content-Type' {RECORDIO} is not supported for {call.type} call"
-        )
-    if kind != JSON:
-        raise web.HTTPUnsupportedMediaType(text=f"Expecting 'Content-Type' of {_ALL}")
-    try:
-        text = await request.text()
-    except (UnicodeDecodeError, LookupError) as error:
-        raise ParseError(f"Failed to parse body into JSON: {error}") from error
-    return messages.read(text)
-
-
-def _accepted(request: web.Request, call: Call) -> str:
-    """The media type of the answer: JSON, or else RECORDIO. Who names RECORDIO gets a stream so, even if JSON is named,
-    too, as by mesos-go."""
-    accepted = [each.partition(";") for each in ",".join(request.headers.getall(hdrs.ACCEPT, ["*/*"])).split(",")]
-    ranges = {kind.strip().lower() for kind, _, weight in accepted if weight.replace(" ", "") not in ("q=0", "q=0.0")}
-    if call.type in _STREAMING and RECORDIO in ranges:
-        return RECORDIO
-    for media in (JSON, RECORDIO):
-        if ranges & {media, "application/*", "*/*"}:
-            return media
-    if PROTOBUF in ranges:
-        raise web.HTTPNotAcceptable(text=f"Expecting 'Accept' to allow {JSON}: this agent writes no protobuf")
-    raise web.HTTPNotAcceptable(text=f"Expecting 'Accept' to allow {_ALL}")
-
-
-async def _json(call: Call, member: _Argument | None) -> web.Response:
-    answer: dict[str, Any] = {"type": call.type}
-    if member is not None:
-        answer[call.type.lower()] = member
-    if call.type in _LONG:
-        text = await asyncio.to_thread(compact, answer, PIECES, in_order=True)
-    else:
-        text = compact(answer, in_order=True)
-    return web.Response(body=text.encode(), content_type=JSON)

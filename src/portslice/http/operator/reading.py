@@ -12,6 +12,7 @@ from portslice.http.files import FileInfo, Files
 from portslice.http.metrics import Metrics
 from portslice.http.monitor import VERSION
 from portslice.http.operator.fields import RESOURCE_STATISTICS, in_order
+from portslice.http.operator.protocol import named
 from portslice.http.state import AgentState
 from portslice.resources import Attributes, Resource
 from portslice.statistics import Usage
@@ -32,7 +33,7 @@ class Reading:
         return {"healthy": True}
 
     async def flags(self, _argument: Answer) -> Answer:
-        return {"flags": _named(as_strings(self._agent.flags))}
+        return {"flags": named(as_strings(self._agent.flags))}
 
     async def version(self, _argument: Answer) -> Answer:
         names = ("version", "build_date", "build_time", "build_user")
@@ -41,7 +42,7 @@ class Reading:
     async def metrics(self, argument: Answer) -> Answer:
         timeout = argument.get("timeout")
         values = await self._metrics.values(None if timeout is None else timeout["nanoseconds"] / 1e9)
-        return {"metrics": _named(values)}
+        return {"metrics": named(values)}
 
     async def logging_level(self, _argument: Answer) -> Answer:
         return {"level": self._agent.verbosity.level}
@@ -90,10 +91,6 @@ class Reading:
 
     async def _frameworks(self) -> list[Framework]:
         return await asyncio.to_thread(self._state.frameworks)
-
-
-def _named(values: dict[str, Any]) -> list[Answer]:
-    return [{"name": name, "value": value} for name, value in sorted(values.items())]
 
 
 def _id(value: str) -> Answer:

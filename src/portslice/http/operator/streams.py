@@ -15,12 +15,9 @@ from typing import Any
 from aiohttp import web
 
 from portslice.agent.service import Agent
-from portslice.errors import ParseError
 from portslice.http.operator.containers import find
+from portslice.http.operator.protocol import JSON, RECORDIO
 from portslice.http.output import STREAMS, followed
-
-JSON = "application/json"
-RECORDIO = "application/recordio"
 
 
 class Streams:
@@ -45,17 +42,6 @@ class Streams:
                     beaten = time.monotonic()
                     await response.write(_record(_heartbeat(self._interval.ns)))
         return response
-
-
-def first_record(body: bytes) -> str:
-    """The first record of a request in RecordIO.
-
-    :raises ParseError: it is none.
-    """
-    length, _, rest = body.partition(b"\n")
-    if not length.isdigit() or len(length) > 9 or len(rest) < int(length):
-        raise ParseError("Failed to parse body into RecordIO: expecting '<length>\\n<record>'")
-    return rest[: int(length)].decode(errors="replace")
 
 
 def _record(message: dict[str, Any]) -> bytes:

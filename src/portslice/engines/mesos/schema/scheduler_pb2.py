@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from portslice.engines.mesos.schema import mesos_pb2 as portslice_dot_engines_dot_mesos_dot_schema_dot_mesos__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.portslice/engines/mesos/schema/scheduler.proto\x12\x13portslice.scheduler\x1a*portslice/engines/mesos/schema/mesos.proto\"\x18\n\x07OfferID\x12\r\n\x05value\x18\x01 \x02(\t\"$\n\x07\x46ilters\x12\x19\n\x0erefuse_seconds\x18\x01 \x01(\x01:\x01\x35\"\x7f\n\tOperation\x12\x0c\n\x04type\x18\x01 \x02(\t\x12\x35\n\x06launch\x18\x02 \x01(\x0b\x32%.portslice.scheduler.Operation.Launch\x1a-\n\x06Launch\x12#\n\ntask_infos\x18\x01 \x03(\x0b\x32\x0f.mesos.TaskInfo\"\xde\x0b\n\x04\x43\x61ll\x12\x0c\n\x04type\x18\x01 \x01(\t\x12(\n\x0c\x66ramework_id\x18\x02 \x01(\x0b\x32\x12.mesos.FrameworkID\x12\x36\n\tsubscribe\x18\x03 \x01(\x0b\x32#.portslice.scheduler.Call.Subscribe\x12\x30\n\x06\x61\x63\x63\x65pt\x18\x04 \x01(\x0b\x32 .portslice.scheduler.Call.Accept\x12\x32\n\x07\x64\x65\x63line\x18\x05 \x01(\x0b\x32!.portslice.scheduler.Call.Decline\x12/\n\x06revive\x18\x06 \x01(\x0b\x32\x1f.portslice.scheduler.Call.Roles\x12\x31\n\x08suppress\x18\x07 \x01(\x0b\x32\x1f.portslice.scheduler.Call.Roles\x12,\n\x04kill\x18\x08 \x01(\x0b\x32\x1e.portslice.scheduler.Call.Kill\x12\x34\n\x08shutdown\x18\t \x01(\x0b\x32\".portslice.scheduler.Call.Shutdown\x12:\n\x0b\x61\x63knowledge\x18\n \x01(\x0b\x32%.portslice.scheduler.Call.Acknowledge\x12\x36\n\treconcile\x18\x0b \x01(\x0b\x32#.portslice.scheduler.Call.Reconcile\x12\x32\n\x07message\x18\x0c \x01(\x0b\x32!.portslice.scheduler.Call.Message\x1aS\n\tSubscribe\x12,\n\x0e\x66ramework_info\x18\x01 \x02(\x0b\x32\x14.mesos.FrameworkInfo\x12\x18\n\x10suppressed_roles\x18\x02 \x03(\t\x1a\x9c\x01\n\x06\x41\x63\x63\x65pt\x12/\n\toffer_ids\x18\x01 \x03(\x0b\x32\x1c.portslice.scheduler.OfferID\x12\x32\n\noperations\x18\x02 \x03(\x0b\x32\x1e.portslice.scheduler.Operation\x12-\n\x07\x66ilters\x18\x03 \x01(\x0b\x32\x1c.portslice.scheduler.Filters\x1ai\n\x07\x44\x65\x63line\x12/\n\toffer_ids\x18\x01 \x03(\x0b\x32\x1c.portslice.scheduler.OfferID\x12-\n\x07\x66ilters\x18\x02 \x01(\x0b\x32\x1c.portslice.scheduler.Filters\x1a\x16\n\x05Roles\x12\r\n\x05roles\x18\x01 \x03(\t\x1ap\n\x04Kill\x12\x1e\n\x07task_id\x18\x01 \x02(\x0b\x32\r.mesos.TaskID\x12 \n\x08slave_id\x18\x02 \x01(\x0b\x32\x0e.mesos.SlaveID\x12&\n\x0bkill_policy\x18\x03 \x01(\x0b\x32\x11.mesos.KillPolicy\x1aT\n\x08Shutdown\x12&\n\x0b\x65xecutor_id\x18\x01 \x02(\x0b\x32\x11.mesos.ExecutorID\x12 \n\x08slave_id\x18\x02 \x02(\x0b\x32\x0e.mesos.SlaveID\x1a]\n\x0b\x41\x63knowledge\x12 \n\x08slave_id\x18\x01 \x02(\x0b\x32\x0e.mesos.SlaveID\x12\x1e\n\x07task_id\x18\x02 \x02(\x0b\x32\r.mesos.TaskID\x12\x0c\n\x04uuid\x18\x03 \x02(\x0c\x1a\x8e\x01\n\tReconcile\x12\x37\n\x05tasks\x18\x01 \x03(\x0b\x32(.portslice.scheduler.Call.Reconcile.Task\x1aH\n\x04Task\x12\x1e\n\x07task_id\x18\x01 \x02(\x0b\x32\r.mesos.TaskID\x12 \n\x08slave_id\x18\x02 \x01(\x0b\x32\x0e.mesos.SlaveID\x1a\x61\n\x07Message\x12 \n\x08slave_id\x18\x01 \x02(\x0b\x32\x0e.mesos.SlaveID\x12&\n\x0b\x65xecutor_id\x18\x02 \x02(\x0b\x32\x11.mesos.ExecutorID\x12\x0c\n\x04\x64\x61ta\x18\x03 \x02(\x0c')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.portslice/engines/mesos/schema/scheduler.proto\x12\x13portslice.scheduler\x1a*portslice/engines/mesos/schema/mesos.proto\"\x18\n\x07OfferID\x12\r\n\x05value\x18\x01 \x02(\t\"$\n\x07\x46ilters\x12\x19\n\x0erefuse_seconds\x18\x01 \x01(\x01:\x01\x35\"\xa1\x02\n\tOperation\x12\x0c\n\x04type\x18\x01 \x02(\t\x12\x35\n\x06launch\x18\x02 \x01(\x0b\x32%.portslice.scheduler.Operation.Launch\x12@\n\x0claunch_group\x18\x03 \x01(\x0b\x32*.portslice.scheduler.Operation.LaunchGroup\x1a-\n\x06Launch\x12#\n\ntask_infos\x18\x01 \x03(\x0b\x32\x0f.mesos.TaskInfo\x1a^\n\x0bLaunchGroup\x12%\n\x08\x65xecutor\x18\x01 \x02(\x0b\x32\x13.mesos.ExecutorInfo\x12(\n\ntask_group\x18\x02 \x02(\x0b\x32\x14.mesos.TaskGroupInfo\"\xde\x0b\n\x04\x43\x61ll\x12\x0c\n\x04type\x18\x01 \x01(\t\x12(\n\x0c\x66ramework_id\x18\x02 \x01(\x0b\x32\x12.mesos.FrameworkID\x12\x36\n\tsubscribe\x18\x03 \x01(\x0b\x32#.portslice.scheduler.Call.Subscribe\x12\x30\n\x06\x61\x63\x63\x65pt\x18\x04 \x01(\x0b\x32 .portslice.scheduler.Call.Accept\x12\x32\n\x07\x64\x65\x63line\x18\x05 \x01(\x0b\x32!.portslice.scheduler.Call.Decline\x12/\n\x06revive\x18\x06 \x01(\x0b\x32\x1f.portslice.scheduler.Call.Roles\x12\x31\n\x08suppress\x18\x07 \x01(\x0b\x32\x1f.portslice.scheduler.Call.Roles\x12,\n\x04kill\x18\x08 \x01(\x0b\x32\x1e.portslice.scheduler.Call.Kill\x12\x34\n\x08shutdown\x18\t \x01(\x0b\x32\".portslice.scheduler.Call.Shutdown\x12:\n\x0b\x61\x63knowledge\x18\n \x01(\x0b\x32%.portslice.scheduler.Call.Acknowledge\x12\x36\n\treconcile\x18\x0b \x01(\x0b\x32#.portslice.scheduler.Call.Reconcile\x12\x32\n\x07message\x18\x0c \x01(\x0b\x32!.portslice.scheduler.Call.Message\x1aS\n\tSubscribe\x12,\n\x0e\x66ramework_info\x18\x01 \x02(\x0b\x32\x14.mesos.FrameworkInfo\x12\x18\n\x10suppressed_roles\x18\x02 \x03(\t\x1a\x9c\x01\n\x06\x41\x63\x63\x65pt\x12/\n\toffer_ids\x18\x01 \x03(\x0b\x32\x1c.portslice.scheduler.OfferID\x12\x32\n\noperations\x18\x02 \x03(\x0b\x32\x1e.portslice.scheduler.Operation\x12-\n\x07\x66ilters\x18\x03 \x01(\x0b\x32\x1c.portslice.scheduler.Filters\x1ai\n\x07\x44\x65\x63line\x12/\n\toffer_ids\x18\x01 \x03(\x0b\x32\x1c.portslice.scheduler.OfferID\x12-\n\x07\x66ilters\x18\x02 \x01(\x0b\x32\x1c.portslice.scheduler.Filters\x1a\x16\n\x05Roles\x12\r\n\x05roles\x18\x01 \x03(\t\x1ap\n\x04Kill\x12\x1e\n\x07task_id\x18\x01 \x02(\x0b\x32\r.mesos.TaskID\x12 \n\x08slave_id\x18\x02 \x01(\x0b\x32\x0e.mesos.SlaveID\x12&\n\x0bkill_policy\x18\x03 \x01(\x0b\x32\x11.mesos.KillPolicy\x1aT\n\x08Shutdown\x12&\n\x0b\x65xecutor_id\x18\x01 \x02(\x0b\x32\x11.mesos.ExecutorID\x12 \n\x08slave_id\x18\x02 \x02(\x0b\x32\x0e.mesos.SlaveID\x1a]\n\x0b\x41\x63knowledge\x12 \n\x08slave_id\x18\x01 \x02(\x0b\x32\x0e.mesos.SlaveID\x12\x1e\n\x07task_id\x18\x02 \x02(\x0b\x32\r.mesos.TaskID\x12\x0c\n\x04uuid\x18\x03 \x02(\x0c\x1a\x8e\x01\n\tReconcile\x12\x37\n\x05tasks\x18\x01 \x03(\x0b\x32(.portslice.scheduler.Call.Reconcile.Task\x1aH\n\x04Task\x12\x1e\n\x07task_id\x18\x01 \x02(\x0b\x32\r.mesos.TaskID\x12 \n\x08slave_id\x18\x02 \x01(\x0b\x32\x0e.mesos.SlaveID\x1a\x61\n\x07Message\x12 \n\x08slave_id\x18\x01 \x02(\x0b\x32\x0e.mesos.SlaveID\x12&\n\x0b\x65xecutor_id\x18\x02 \x02(\x0b\x32\x11.mesos.ExecutorID\x12\x0c\n\x04\x64\x61ta\x18\x03 \x02(\x0c')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,30 +36,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OFFERID']._serialized_end=139
   _globals['_FILTERS']._serialized_start=141
   _globals['_FILTERS']._serialized_end=177
-  _globals['_OPERATION']._serialized_start=179
-  _globals['_OPERATION']._serialized_end=306
-  _globals['_OPERATION_LAUNCH']._serialized_start=261
-  _globals['_OPERATION_LAUNCH']._serialized_end=306
-  _globals['_CALL']._serialized_start=309
-  _globals['_CALL']._serialized_end=1811
-  _globals['_CALL_SUBSCRIBE']._serialized_start=899
-  _globals['_CALL_SUBSCRIBE']._serialized_end=982
-  _globals['_CALL_ACCEPT']._serialized_start=985
-  _globals['_CALL_ACCEPT']._serialized_end=1141
-  _globals['_CALL_DECLINE']._serialized_start=1143
-  _globals['_CALL_DECLINE']._serialized_end=1248
-  _globals['_CALL_ROLES']._serialized_start=1250
-  _globals['_CALL_ROLES']._serialized_end=1272
-  _globals['_CALL_KILL']._serialized_start=1274
-  _globals['_CALL_KILL']._serialized_end=1386
-  _globals['_CALL_SHUTDOWN']._serialized_start=1388
-  _globals['_CALL_SHUTDOWN']._serialized_end=1472
-  _globals['_CALL_ACKNOWLEDGE']._serialized_start=1474
-  _globals['_CALL_ACKNOWLEDGE']._serialized_end=1567
-  _globals['_CALL_RECONCILE']._serialized_start=1570
-  _globals['_CALL_RECONCILE']._serialized_end=1712
-  _globals['_CALL_RECONCILE_TASK']._serialized_start=1640
-  _globals['_CALL_RECONCILE_TASK']._serialized_end=1712
-  _globals['_CALL_MESSAGE']._serialized_start=1714
-  _globals['_CALL_MESSAGE']._serialized_end=1811
+  _globals['_OPERATION']._serialized_start=180
+  _globals['_OPERATION']._serialized_end=469
+  _globals['_OPERATION_LAUNCH']._serialized_start=328
+  _globals['_OPERATION_LAUNCH']._serialized_end=373
+  _globals['_OPERATION_LAUNCHGROUP']._serialized_start=375
+  _globals['_OPERATION_LAUNCHGROUP']._serialized_end=469
+  _globals['_CALL']._serialized_start=472
+  _globals['_CALL']._serialized_end=1974
+  _globals['_CALL_SUBSCRIBE']._serialized_start=1062
+  _globals['_CALL_SUBSCRIBE']._serialized_end=1145
+  _globals['_CALL_ACCEPT']._serialized_start=1148
+  _globals['_CALL_ACCEPT']._serialized_end=1304
+  _globals['_CALL_DECLINE']._serialized_start=1306
+  _globals['_CALL_DECLINE']._serialized_end=1411
+  _globals['_CALL_ROLES']._serialized_start=1413
+  _globals['_CALL_ROLES']._serialized_end=1435
+  _globals['_CALL_KILL']._serialized_start=1437
+  _globals['_CALL_KILL']._serialized_end=1549
+  _globals['_CALL_SHUTDOWN']._serialized_start=1551
+  _globals['_CALL_SHUTDOWN']._serialized_end=1635
+  _globals['_CALL_ACKNOWLEDGE']._serialized_start=1637
+  _globals['_CALL_ACKNOWLEDGE']._serialized_end=1730
+  _globals['_CALL_RECONCILE']._serialized_start=1733
+  _globals['_CALL_RECONCILE']._serialized_end=1875
+  _globals['_CALL_RECONCILE_TASK']._serialized_start=1803
+  _globals['_CALL_RECONCILE_TASK']._serialized_end=1875
+  _globals['_CALL_MESSAGE']._serialized_start=1877
+  _globals['_CALL_MESSAGE']._serialized_end=1974
 # @@protoc_insertion_point(module_scope)

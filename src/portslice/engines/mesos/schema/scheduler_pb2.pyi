@@ -20,17 +20,26 @@ class Filters(_message.Message):
     def __init__(self, refuse_seconds: _Optional[float] = ...) -> None: ...
 
 class Operation(_message.Message):
-    __slots__ = ("type", "launch")
+    __slots__ = ("type", "launch", "launch_group")
     class Launch(_message.Message):
         __slots__ = ("task_infos",)
         TASK_INFOS_FIELD_NUMBER: _ClassVar[int]
         task_infos: _containers.RepeatedCompositeFieldContainer[_mesos_pb2.TaskInfo]
         def __init__(self, task_infos: _Optional[_Iterable[_Union[_mesos_pb2.TaskInfo, _Mapping]]] = ...) -> None: ...
+    class LaunchGroup(_message.Message):
+        __slots__ = ("executor", "task_group")
+        EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+        TASK_GROUP_FIELD_NUMBER: _ClassVar[int]
+        executor: _mesos_pb2.ExecutorInfo
+        task_group: _mesos_pb2.TaskGroupInfo
+        def __init__(self, executor: _Optional[_Union[_mesos_pb2.ExecutorInfo, _Mapping]] = ..., task_group: _Optional[_Union[_mesos_pb2.TaskGroupInfo, _Mapping]] = ...) -> None: ...
     TYPE_FIELD_NUMBER: _ClassVar[int]
     LAUNCH_FIELD_NUMBER: _ClassVar[int]
+    LAUNCH_GROUP_FIELD_NUMBER: _ClassVar[int]
     type: str
     launch: Operation.Launch
-    def __init__(self, type: _Optional[str] = ..., launch: _Optional[_Union[Operation.Launch, _Mapping]] = ...) -> None: ...
+    launch_group: Operation.LaunchGroup
+    def __init__(self, type: _Optional[str] = ..., launch: _Optional[_Union[Operation.Launch, _Mapping]] = ..., launch_group: _Optional[_Union[Operation.LaunchGroup, _Mapping]] = ...) -> None: ...
 
 class Call(_message.Message):
     __slots__ = ("type", "framework_id", "subscribe", "accept", "decline", "revive", "suppress", "kill", "shutdown", "acknowledge", "reconcile", "message")
