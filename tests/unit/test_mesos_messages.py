@@ -173,7 +173,7 @@ def test_status_update() -> None:
     ("exit_status", "killed", "state", "message"),
     [
         (0, False, mesos.TASK_FINISHED, "Command exited with status 0"),
-        (0, True, mesos.TASK_FINISHED, "Command exited with status 0"),
+        (0, True, mesos.TASK_KILLED, "Command exited with status 0"),
         (3, False, mesos.TASK_FAILED, "Command exited with status 3"),
         (3, True, mesos.TASK_KILLED, "Command exited with status 3"),
         (143, True, mesos.TASK_KILLED, "Command terminated with signal Terminated"),

@@ -1,6 +1,5 @@
 """Status updates: what a framework is told of a task, in the words of Mesos' command executor and agent."""
 
-import signal
 import time
 import uuid
 from collections.abc import Iterable
@@ -22,7 +21,9 @@ from portslice.engines.mesos.schema.mesos_pb2 import (
     TaskStatus,
 )
 from portslice.engines.mesos.schema.messages_pb2 import StatusUpdate
+from portslice.executor.ending import ended
 
+_ENDS = {TaskState.Name(state): state for state in (TASK_FINISHED, TASK_FAILED, TASK_KILLED)}
 TERMINAL = frozenset((TASK_FINISHED, TASK_FAILED, TASK_KILLED, TASK_LOST, TASK_ERROR, TASK_DROPPED))
 
 
@@ -72,15 +73,9 @@ def container_status(container: Container, ip: str | None) -> ContainerStatus:
 
 
 def end(exit_status: int, *, killed: bool) -> tuple["TaskState", str]:
-    """How a command ended: state and message.
-
-    :param exit_status: 0-255, 128 + n after signal n.
-    :param killed: somebody wanted its end.
-    """
-    name = signal.strsignal(exit_status - 128) if exit_status - 128 in signal.valid_signals() else None
-    how = f"terminated with signal {name}" if name else f"exited with status {exit_status}"
-    failed = TASK_KILLED if killed else TASK_FAILED
-    return (failed if exit_status else TASK_FINISHED), f"Command {how}"
+    """How a command ended: state and message; see `ended`."""
+    state, message = ended(exit_status, killed=killed)
+    return _ENDS[state], message
 
 
 def never_ran(frameworks: Iterable[FrameworkInfo]) -> "TaskState":

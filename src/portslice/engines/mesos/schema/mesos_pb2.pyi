@@ -356,14 +356,6 @@ class ContainerInfo(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class HealthCheck(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class CheckInfo(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
 class TaskInfo(_message.Message):
     __slots__ = ("name", "task_id", "slave_id", "resources", "executor", "data", "command", "health_check", "container", "labels", "discovery", "kill_policy", "check", "max_completion_time")
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -432,7 +424,7 @@ class ContainerStatus(_message.Message):
     def __init__(self, network_infos: _Optional[_Iterable[_Union[NetworkInfo, _Mapping]]] = ..., executor_pid: _Optional[int] = ..., container_id: _Optional[_Union[ContainerID, _Mapping]] = ...) -> None: ...
 
 class TaskStatus(_message.Message):
-    __slots__ = ("task_id", "state", "message", "slave_id", "timestamp", "executor_id", "source", "reason", "uuid", "container_status")
+    __slots__ = ("task_id", "state", "message", "slave_id", "timestamp", "executor_id", "healthy", "source", "reason", "uuid", "container_status", "check_status")
     class Source(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SOURCE_MASTER: _ClassVar[TaskStatus.Source]
@@ -452,6 +444,10 @@ class TaskStatus(_message.Message):
         REASON_SLAVE_RESTARTED: _ClassVar[TaskStatus.Reason]
         REASON_TASK_INVALID: _ClassVar[TaskStatus.Reason]
         REASON_CONTAINER_LAUNCH_FAILED: _ClassVar[TaskStatus.Reason]
+        REASON_TASK_CHECK_STATUS_UPDATED: _ClassVar[TaskStatus.Reason]
+        REASON_TASK_HEALTH_CHECK_STATUS_UPDATED: _ClassVar[TaskStatus.Reason]
+        REASON_TASK_KILLED_DURING_LAUNCH: _ClassVar[TaskStatus.Reason]
+        REASON_MAX_COMPLETION_TIME_REACHED: _ClassVar[TaskStatus.Reason]
     REASON_COMMAND_EXECUTOR_FAILED: TaskStatus.Reason
     REASON_EXECUTOR_TERMINATED: TaskStatus.Reason
     REASON_INVALID_OFFERS: TaskStatus.Reason
@@ -461,27 +457,35 @@ class TaskStatus(_message.Message):
     REASON_SLAVE_RESTARTED: TaskStatus.Reason
     REASON_TASK_INVALID: TaskStatus.Reason
     REASON_CONTAINER_LAUNCH_FAILED: TaskStatus.Reason
+    REASON_TASK_CHECK_STATUS_UPDATED: TaskStatus.Reason
+    REASON_TASK_HEALTH_CHECK_STATUS_UPDATED: TaskStatus.Reason
+    REASON_TASK_KILLED_DURING_LAUNCH: TaskStatus.Reason
+    REASON_MAX_COMPLETION_TIME_REACHED: TaskStatus.Reason
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     SLAVE_ID_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     EXECUTOR_ID_FIELD_NUMBER: _ClassVar[int]
+    HEALTHY_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     UUID_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_STATUS_FIELD_NUMBER: _ClassVar[int]
+    CHECK_STATUS_FIELD_NUMBER: _ClassVar[int]
     task_id: TaskID
     state: TaskState
     message: str
     slave_id: SlaveID
     timestamp: float
     executor_id: ExecutorID
+    healthy: bool
     source: TaskStatus.Source
     reason: TaskStatus.Reason
     uuid: bytes
     container_status: ContainerStatus
-    def __init__(self, task_id: _Optional[_Union[TaskID, _Mapping]] = ..., state: _Optional[_Union[TaskState, str]] = ..., message: _Optional[str] = ..., slave_id: _Optional[_Union[SlaveID, _Mapping]] = ..., timestamp: _Optional[float] = ..., executor_id: _Optional[_Union[ExecutorID, _Mapping]] = ..., source: _Optional[_Union[TaskStatus.Source, str]] = ..., reason: _Optional[_Union[TaskStatus.Reason, str]] = ..., uuid: _Optional[bytes] = ..., container_status: _Optional[_Union[ContainerStatus, _Mapping]] = ...) -> None: ...
+    check_status: CheckStatusInfo
+    def __init__(self, task_id: _Optional[_Union[TaskID, _Mapping]] = ..., state: _Optional[_Union[TaskState, str]] = ..., message: _Optional[str] = ..., slave_id: _Optional[_Union[SlaveID, _Mapping]] = ..., timestamp: _Optional[float] = ..., executor_id: _Optional[_Union[ExecutorID, _Mapping]] = ..., healthy: _Optional[bool] = ..., source: _Optional[_Union[TaskStatus.Source, str]] = ..., reason: _Optional[_Union[TaskStatus.Reason, str]] = ..., uuid: _Optional[bytes] = ..., container_status: _Optional[_Union[ContainerStatus, _Mapping]] = ..., check_status: _Optional[_Union[CheckStatusInfo, _Mapping]] = ...) -> None: ...
 
 class Task(_message.Message):
     __slots__ = ("name", "task_id", "framework_id", "executor_id", "slave_id", "state", "resources", "statuses", "status_update_state", "status_update_uuid", "labels", "discovery", "container", "user", "health_check", "kill_policy")
@@ -518,3 +522,127 @@ class Task(_message.Message):
     health_check: HealthCheck
     kill_policy: KillPolicy
     def __init__(self, name: _Optional[str] = ..., task_id: _Optional[_Union[TaskID, _Mapping]] = ..., framework_id: _Optional[_Union[FrameworkID, _Mapping]] = ..., executor_id: _Optional[_Union[ExecutorID, _Mapping]] = ..., slave_id: _Optional[_Union[SlaveID, _Mapping]] = ..., state: _Optional[_Union[TaskState, str]] = ..., resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ..., statuses: _Optional[_Iterable[_Union[TaskStatus, _Mapping]]] = ..., status_update_state: _Optional[_Union[TaskState, str]] = ..., status_update_uuid: _Optional[bytes] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ..., discovery: _Optional[_Union[DiscoveryInfo, _Mapping]] = ..., container: _Optional[_Union[ContainerInfo, _Mapping]] = ..., user: _Optional[str] = ..., health_check: _Optional[_Union[HealthCheck, _Mapping]] = ..., kill_policy: _Optional[_Union[KillPolicy, _Mapping]] = ...) -> None: ...
+
+class CheckInfo(_message.Message):
+    __slots__ = ("type", "command", "http", "delay_seconds", "interval_seconds", "timeout_seconds", "tcp")
+    class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[CheckInfo.Type]
+        COMMAND: _ClassVar[CheckInfo.Type]
+        HTTP: _ClassVar[CheckInfo.Type]
+        TCP: _ClassVar[CheckInfo.Type]
+    UNKNOWN: CheckInfo.Type
+    COMMAND: CheckInfo.Type
+    HTTP: CheckInfo.Type
+    TCP: CheckInfo.Type
+    class Command(_message.Message):
+        __slots__ = ("command",)
+        COMMAND_FIELD_NUMBER: _ClassVar[int]
+        command: CommandInfo
+        def __init__(self, command: _Optional[_Union[CommandInfo, _Mapping]] = ...) -> None: ...
+    class Http(_message.Message):
+        __slots__ = ("port", "path")
+        PORT_FIELD_NUMBER: _ClassVar[int]
+        PATH_FIELD_NUMBER: _ClassVar[int]
+        port: int
+        path: str
+        def __init__(self, port: _Optional[int] = ..., path: _Optional[str] = ...) -> None: ...
+    class Tcp(_message.Message):
+        __slots__ = ("port",)
+        PORT_FIELD_NUMBER: _ClassVar[int]
+        port: int
+        def __init__(self, port: _Optional[int] = ...) -> None: ...
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    HTTP_FIELD_NUMBER: _ClassVar[int]
+    DELAY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TCP_FIELD_NUMBER: _ClassVar[int]
+    type: CheckInfo.Type
+    command: CheckInfo.Command
+    http: CheckInfo.Http
+    delay_seconds: float
+    interval_seconds: float
+    timeout_seconds: float
+    tcp: CheckInfo.Tcp
+    def __init__(self, type: _Optional[_Union[CheckInfo.Type, str]] = ..., command: _Optional[_Union[CheckInfo.Command, _Mapping]] = ..., http: _Optional[_Union[CheckInfo.Http, _Mapping]] = ..., delay_seconds: _Optional[float] = ..., interval_seconds: _Optional[float] = ..., timeout_seconds: _Optional[float] = ..., tcp: _Optional[_Union[CheckInfo.Tcp, _Mapping]] = ...) -> None: ...
+
+class CheckStatusInfo(_message.Message):
+    __slots__ = ("type", "command", "http", "tcp")
+    class Command(_message.Message):
+        __slots__ = ("exit_code",)
+        EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+        exit_code: int
+        def __init__(self, exit_code: _Optional[int] = ...) -> None: ...
+    class Http(_message.Message):
+        __slots__ = ("status_code",)
+        STATUS_CODE_FIELD_NUMBER: _ClassVar[int]
+        status_code: int
+        def __init__(self, status_code: _Optional[int] = ...) -> None: ...
+    class Tcp(_message.Message):
+        __slots__ = ("succeeded",)
+        SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
+        succeeded: bool
+        def __init__(self, succeeded: _Optional[bool] = ...) -> None: ...
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    HTTP_FIELD_NUMBER: _ClassVar[int]
+    TCP_FIELD_NUMBER: _ClassVar[int]
+    type: CheckInfo.Type
+    command: CheckStatusInfo.Command
+    http: CheckStatusInfo.Http
+    tcp: CheckStatusInfo.Tcp
+    def __init__(self, type: _Optional[_Union[CheckInfo.Type, str]] = ..., command: _Optional[_Union[CheckStatusInfo.Command, _Mapping]] = ..., http: _Optional[_Union[CheckStatusInfo.Http, _Mapping]] = ..., tcp: _Optional[_Union[CheckStatusInfo.Tcp, _Mapping]] = ...) -> None: ...
+
+class HealthCheck(_message.Message):
+    __slots__ = ("http", "delay_seconds", "interval_seconds", "timeout_seconds", "consecutive_failures", "grace_period_seconds", "command", "type", "tcp")
+    class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[HealthCheck.Type]
+        COMMAND: _ClassVar[HealthCheck.Type]
+        HTTP: _ClassVar[HealthCheck.Type]
+        TCP: _ClassVar[HealthCheck.Type]
+    UNKNOWN: HealthCheck.Type
+    COMMAND: HealthCheck.Type
+    HTTP: HealthCheck.Type
+    TCP: HealthCheck.Type
+    class HTTPCheckInfo(_message.Message):
+        __slots__ = ("port", "path", "scheme", "statuses", "protocol")
+        PORT_FIELD_NUMBER: _ClassVar[int]
+        PATH_FIELD_NUMBER: _ClassVar[int]
+        SCHEME_FIELD_NUMBER: _ClassVar[int]
+        STATUSES_FIELD_NUMBER: _ClassVar[int]
+        PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+        port: int
+        path: str
+        scheme: str
+        statuses: _containers.RepeatedScalarFieldContainer[int]
+        protocol: NetworkInfo.Protocol
+        def __init__(self, port: _Optional[int] = ..., path: _Optional[str] = ..., scheme: _Optional[str] = ..., statuses: _Optional[_Iterable[int]] = ..., protocol: _Optional[_Union[NetworkInfo.Protocol, str]] = ...) -> None: ...
+    class TCPCheckInfo(_message.Message):
+        __slots__ = ("port", "protocol")
+        PORT_FIELD_NUMBER: _ClassVar[int]
+        PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+        port: int
+        protocol: NetworkInfo.Protocol
+        def __init__(self, port: _Optional[int] = ..., protocol: _Optional[_Union[NetworkInfo.Protocol, str]] = ...) -> None: ...
+    HTTP_FIELD_NUMBER: _ClassVar[int]
+    DELAY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CONSECUTIVE_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    GRACE_PERIOD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    TCP_FIELD_NUMBER: _ClassVar[int]
+    http: HealthCheck.HTTPCheckInfo
+    delay_seconds: float
+    interval_seconds: float
+    timeout_seconds: float
+    consecutive_failures: int
+    grace_period_seconds: float
+    command: CommandInfo
+    type: HealthCheck.Type
+    tcp: HealthCheck.TCPCheckInfo
+    def __init__(self, http: _Optional[_Union[HealthCheck.HTTPCheckInfo, _Mapping]] = ..., delay_seconds: _Optional[float] = ..., interval_seconds: _Optional[float] = ..., timeout_seconds: _Optional[float] = ..., consecutive_failures: _Optional[int] = ..., grace_period_seconds: _Optional[float] = ..., command: _Optional[_Union[CommandInfo, _Mapping]] = ..., type: _Optional[_Union[HealthCheck.Type, str]] = ..., tcp: _Optional[_Union[HealthCheck.TCPCheckInfo, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,157 @@
+"""From events to tasks, and from their ends to the executor's.
+
+LAUNCH brings the one task of a container, LAUNCH_GROUP a group. When a task of a group fails or is killed, the others
+are killed, which is Mesos' default policy. When all tasks of all groups have ended and the agent has acknowledged what
+was said of them, the executor ends. SHUTDOWN kills them all; so does the loss of the agent, and then nobody is waited
+for.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from portslice.executor.link import Link
+from portslice.executor.process import Processes
+from portslice.executor.settings import Settings
+from portslice.executor.task import Task
+
+log = logging.getLogger(__name__)
+
+_LINGER_SECS = 60.0  # for acknowledgements after the last task has ended, as Mesos' default executor
+
+
+class Supervisor:
+    """One executor.
+
+    :param environment: its own, and its tasks' but for what is theirs.
+    """
+
+    def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._processes = Processes()
+        self._link = Link(settings, self._handle, self._lost)
+        self._tasks: dict[str, Task] = {}
+        self._groups: dict[str, list[Task]] = {}
+        self._capabilities: set[str] = set()
+        self._shutting_down = False
+        self._alone = False  # there is no agent any more
+        self._lingering: asyncio.TimerHandle | None = None
+        self._end = asyncio.Event()
+
+    async def run(self) -> None:
+        """Be the executor, until it ends."""
+        link = asyncio.create_task(self._link.run())
+        link.add_done_callback(lambda _: self._end.set())
+        await self._end.wait()
+        self._processes.destroy()
+        if link.done():
+            link.result()
+        link.cancel()
+
+    def shut_down(self) -> None:
+        """End all tasks, and then the executor; before the agent would do it by force."""
+        if self._shutting_down:
+            return
+        log.info("Shutting down")
+        self._shutting_down = True
+        grace_secs = self._settings.grace_secs
+        for task in self._tasks.values():
+            task.kill(at_most_secs=max(grace_secs - 1, grace_secs / 2))
+        asyncio.get_running_loop().call_later(grace_secs, self._end.set)
+        self._end_if_done()
+
+    # Inside
+
+    def _lost(self, why: str) -> None:
+        log.warning("%s", why)
+        self._alone = True
+        self.shut_down()
+        self._end_if_done()
+
+    def _handle(self, event: dict[str, Any]) -> None:
+        match event["type"]:
+            case "SUBSCRIBED":
+                framework = event["subscribed"]["framework_info"]
+                self._capabilities = {each.get("type", "") for each in framework.get("capabilities", ())}
+                log.info("Subscribed executor '%s'", self._settings.executor_id)
+            case "LAUNCH":
+                self._launch([event["launch"]["task"]], alone=True)
+            case "LAUNCH_GROUP":
+                self._launch(event["launch_group"]["task_group"]["tasks"], alone=False)
+            case "KILL":
+                self._kill(event["kill"])
+            case "ACKNOWLEDGED":
+                self._end_if_done()
+            case "SHUTDOWN":
+                self.shut_down()
+            case "ERROR":
+                log.error("The agent reports an error: %s", event["error"].get("message"))
+            case "MESSAGE" | "HEARTBEAT":
+                pass
+            case other:
+                log.warning("Ignoring an event of the unknown type %r", other)
+
+    def _launch(self, infos: list[dict[str, Any]], *, alone: bool) -> None:
+        ids = [info["task_id"]["value"] for info in infos]
+        if self._shutting_down:
+            log.warning("Ignoring the launch of %s: shutting down", ids)
+            return
+        if known := [each for each in ids if each in self._tasks]:
+            log.warning("Ignoring the launch of %s: there is %s already", ids, known)
+            return
+        group = [self._task(info, alone=alone) for info in infos]
+        for task, info in zip(group, infos, strict=True):
+            self._tasks[task.id] = task
+            self._groups[task.id] = group
+            self._link.launched(info)
+        for task in group:
+            task.start(self._processes)
+
+    def _task(self, info: dict[str, Any], *, alone: bool) -> Task:
+        sandbox = self._settings.sandbox
+        return Task(
+            info,
+            alone=alone,
+            announce_kill="TASK_KILLING_STATE" in self._capabilities,
+            directory=sandbox if alone else os.path.join(sandbox, "tasks", info["task_id"]["value"]),
+            environment=self._environment,
+            say=self._say,
+            over=self._over,
+        )
+
+    def _kill(self, kill: dict[str, Any]) -> None:
+        task = self._tasks.get(kill["task_id"]["value"])
+        if task is None or task.ended:
+            log.warning("Ignoring kill for task '%s' as it is no longer active", kill["task_id"]["value"])
+        else:
+            task.kill(kill)
+
+    def _say(self, status: dict[str, Any]) -> None:
+        self._link.update({**status, "executor_id": {"value": self._settings.executor_id}})
+
+    def _over(self, ended: Task, state: str) -> None:
+        if state != "TASK_FINISHED":
+            for task in self._groups[ended.id]:
+                task.kill()
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if not all(task.ended for task in self._tasks.values()) or not (self._tasks or self._shutting_down):
+            return
+        if self._alone or not self._link.unacknowledged:
+            self._end.set()
+        elif self._lingering is None:
+            self._linger()
+
+    def _linger(self) -> None:
+        self._lingering = asyncio.get_running_loop().call_later(_LINGER_SECS, self._stop_lingering)
+
+    def _stop_lingering(self) -> None:
+        if self._link.subscribed:
+            log.warning("Terminating without acknowledgements")
+            self._end.set()
+        else:
+            self._linger()  # the agent may come back; the link knows how long to wait for it
