@@ -67,7 +67,7 @@ class Health:
 
         :param after_secs: how long the task has run.
         """
-        if not self._passed and after_secs <= self._check.grace_secs:
+        if not self._passed and self._check.grace_secs > 0 and after_secs <= self._check.grace_secs:
             log.info("Ignoring failure of %s health check: still in grace period", self._check.probe.kind)
             return
         self._failures += 1

@@ -59,7 +59,7 @@ class Supervisor:
         self._shutting_down = True
         grace_secs = self._settings.grace_secs
         for task in self._tasks.values():
-            task.kill(at_most_secs=max(grace_secs - 1, grace_secs / 2))
+            task.kill(at_most_secs=grace_secs / 2)  # the rest is for telling of it
         asyncio.get_running_loop().call_later(grace_secs, self._end.set)
         self._end_if_done()
 
