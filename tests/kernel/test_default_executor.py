@@ -347,7 +347,7 @@ def _copied(change: Callable[[Path], None]) -> subprocess.CompletedProcess[str]:
         Path(place).chmod(0o755)
         shutil.copytree(Path(portslice.__file__).parent, Path(place, "portslice"))
         change(Path(place))
-        program = "import sys; sys.path[:0] = sys.argv[1:]; from portslice import executor; executor.check_readable(7, 7)"
+        program = "import sys; sys.path[:0] = sys.argv[1:]; from portslice import executor as e; e.check_readable(7, 7)"
         words = [sys.executable, "-S", "-c", program, place]
         return subprocess.run(words, capture_output=True, text=True, check=False)
 
