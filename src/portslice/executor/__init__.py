@@ -19,10 +19,11 @@ All tasks share the container: its network with its ports, so that they reach ea
 nested in it. Everything happens in one thread, in an event loop; the calls alone are made in threads.
 """
 
+import functools
 import os
+import pwd
 import subprocess
 import sys
-from collections.abc import Iterable
 
 from portslice.errors import ContainerError
 
@@ -39,10 +40,11 @@ def command() -> tuple[str, ...]:
     return interpreter, "-I", "-S", "-B", _PROGRAM
 
 
-def check_readable(uid: int, gid: int, groups: Iterable[int] = ()) -> None:
-    """Whether this user (ids of the host) can run the program, by running it to say so; takes as long as its start.
+@functools.cache
+def check_readable(uid: int, gid: int) -> None:
+    """Whether this user (ids of the host) can run the program, by running it to say so. That takes as long as its
+    start, and once for a user who can.
 
-    :param groups: besides `gid`.
     :raises ContainerError: it cannot be read, and what to do about it.
     """
     try:
@@ -50,7 +52,7 @@ def check_readable(uid: int, gid: int, groups: Iterable[int] = ()) -> None:
             [*command(), "--version"],
             user=uid,
             group=gid,
-            extra_groups=list(groups),
+            extra_groups=_groups(uid, gid),
             cwd="/",
             env={},
             stdin=subprocess.DEVNULL,
@@ -63,6 +65,14 @@ def check_readable(uid: int, gid: int, groups: Iterable[int] = ()) -> None:
     if done.returncode != 0:
         lines = done.stderr.decode(errors="replace").split("\n")
         raise ContainerError(_unreadable(uid, next((line for line in reversed(lines) if line), "no reason given")))
+
+
+def _groups(uid: int, gid: int) -> list[int]:
+    """As a container of this user has them."""
+    try:
+        return os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:
+        return []
 
 
 def _unreadable(uid: int, why: str) -> str:

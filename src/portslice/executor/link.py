@@ -70,7 +70,7 @@ class Link:
                 patience.cancel()
                 patience = self._be_patient()
             log.warning("%s", why)
-            await asyncio.sleep(random.uniform(0.1, 1) * self._settings.backoff_secs)
+            await asyncio.sleep(random.uniform(0.1, 0.5) * self._settings.backoff_secs)
 
     def _be_patient(self) -> asyncio.TimerHandle:
         secs = self._settings.recovery_secs if self._settings.checkpoint else 0

@@ -11,7 +11,7 @@ from portslice.units import Duration
 class Settings:
     """Times are in seconds.
 
-    :param sandbox: the directory of the executor.
+    :param sandbox: the directory of the executor, in which it is started.
     :param checkpoint: the executor outlives an agent.
     :param recovery_secs: how long it waits for the next agent, if so.
     :param backoff_secs: at most so long between two attempts to reach the agent.

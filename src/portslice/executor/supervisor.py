@@ -111,12 +111,12 @@ class Supervisor:
             task.start(self._processes)
 
     def _task(self, info: dict[str, Any], *, alone: bool) -> Task:
-        sandbox = self._settings.sandbox
         return Task(
             info,
             alone=alone,
             announce_kill="TASK_KILLING_STATE" in self._capabilities,
-            directory=sandbox if alone else os.path.join(sandbox, "tasks", info["task_id"]["value"]),
+            sandbox=self._settings.sandbox,
+            directory="." if alone else os.path.join("tasks", info["task_id"]["value"]),
             environment=self._environment,
             say=self._say,
             over=self._over,

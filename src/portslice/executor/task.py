@@ -37,7 +37,9 @@ class Task:
     :param info: its TaskInfo, which need not be well formed but for the id.
     :param alone: it is all that there is in the container.
     :param announce_kill: the framework wants to hear TASK_KILLING.
-    :param directory: its sandbox; made if it is not there.
+    :param sandbox: the executor's, by name.
+    :param directory: the task's own, below that; made if it is not there. The executor works in its sandbox, which its
+        user may not reach by name.
     :param environment: the executor's.
     :param say: takes a TaskStatus, but for what is the same for all of an executor.
     :param over: called with its last state when it has ended.
@@ -49,6 +51,7 @@ class Task:
         *,
         alone: bool,
         announce_kill: bool,
+        sandbox: str,
         directory: str,
         environment: Mapping[str, str],
         say: Callable[[dict[str, Any]], None],
@@ -58,6 +61,7 @@ class Task:
         self._info = info
         self._alone = alone
         self._announce_kill = announce_kill
+        self._sandbox = os.path.normpath(os.path.join(sandbox, directory))
         self._directory = directory
         self._environment = environment
         self._say_status = say
@@ -87,8 +91,8 @@ class Task:
             self._say("TASK_STARTING")
             environment = {
                 **self._environment,
-                "MESOS_SANDBOX": self._directory,
-                "MESOS_DIRECTORY": self._directory,
+                "MESOS_SANDBOX": self._sandbox,
+                "MESOS_DIRECTORY": self._sandbox,
                 **definition.environment,
             }
             self._process = self._launch(processes, definition, environment)

@@ -46,6 +46,7 @@ from portslice.engines.mesos.schema.mesos_pb2 import (
 from portslice.engines.mesos.schema.messages_pb2 import ExitedExecutorMessage
 from portslice.engines.mesos.schema.record_pb2 import ExecutorRecord
 from portslice.errors import PortsliceError
+from portslice.executor import check_readable
 from portslice.units import Duration
 
 log = logging.getLogger(__name__)
@@ -429,17 +430,20 @@ class Executors:
         if record.framework.checkpoint:
             own["MESOS_RECOVERY_TIMEOUT"] = str(flags.recovery_timeout)
             own["MESOS_SUBSCRIPTION_BACKOFF_MAX"] = str(flags.executor_reregistration_timeout)
+        ours = record.command or record.executor.type == ExecutorInfo.DEFAULT
         try:
             request = commands.executor_request(
                 record.framework,
                 record.executor,
                 tasks,
                 {**self._environment(), **own},
-                ours=record.command or record.executor.type == ExecutorInfo.DEFAULT,
+                ours=ours,
                 switch_user=flags.switch_user,
             )
             if self._agent.port_mapping is None:
                 raise PortsliceError("an executor is known by its ports, so it needs --isolation=network/port_mapping")
+            if ours:
+                await asyncio.to_thread(check_readable, request.uid, request.gid)
             container = await self._agent.launch(request)
         except PortsliceError as error:
             log.error("Failed to launch the %s: %s", executor, error)

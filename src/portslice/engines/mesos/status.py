@@ -1,5 +1,6 @@
 """Status updates: what a framework is told of a task, in the words of Mesos' command executor and agent."""
 
+import signal
 import time
 import uuid
 from collections.abc import Iterable
