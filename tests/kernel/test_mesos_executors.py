@@ -19,6 +19,7 @@ from portslice.demo.node import Node
 from portslice.demo.testbed import HOST_ADDRESS, testbed
 from portslice.engines.mesos.schema import messages_pb2
 from portslice.engines.mesos.schema.executor_pb2 import Call
+from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from tests.kernel import peer
 from tests.kernel.calling import call_over_tcp
 from tests.kernel.waiting import until
@@ -30,6 +31,7 @@ pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first time Me
 
 ADDRESS = f"{HOST_ADDRESS}:5051"
 OWN = [scalar("cpus", 0.1), scalar("mem", 64)]
+WITH_DISK = [*OWN, scalar("disk", 32)]  # a task group's has to have some
 _PROGRAM = Path(install.__file__).with_name("executor.py")
 
 
@@ -166,7 +168,8 @@ def test_two_tasks_in_one_executor(agent: Node, framework: Framework, program: s
 
 
 def test_a_task_group_is_delivered_as_one(agent: Node, framework: Framework, program: str) -> None:
-    framework.launch_group(_executor("group", program), _task("a", None, (31001, 31001)), _task("b", None))
+    executor = _executor("group", program, resources=WITH_DISK)
+    framework.launch_group(executor, _task("a", None, (31001, 31001)), _task("b", None))
     for name in ("a", "b"):
         assert framework.status(name, "TASK_RUNNING")["executor_id"] == {"value": "group"}
     assert _output(agent, "group").splitlines()[:2] == ["SUBSCRIBED", "LAUNCH_GROUP"]
@@ -212,7 +215,7 @@ def test_the_environment(agent: Node, framework: Framework, program: str) -> Non
 
 def test_what_is_not_delivered_is_killed_at_once(agent: Node, framework: Framework, program: str) -> None:
     """Of a task group all; and an executor that was never told of a task ends."""
-    slow = _executor("slow", f"export SLEEP=2; {program}")
+    slow = _executor("slow", f"export SLEEP=2; {program}", resources=WITH_DISK)
     framework.launch_group(slow, _task("a", None), _task("b", None))
     until(lambda: "slow" in _running(agent), "executor")
     framework.kill("a")
@@ -298,9 +301,15 @@ def test_a_task_for_an_executor_that_is_gone(cluster: tuple[Master, Node], frame
 # Restarts
 
 
-def test_executors_survive_the_agent(agent: Node, framework: Framework, program: str) -> None:
+def test_executors_survive_agent_and_master(
+    cluster: tuple[Master, Node], framework: Framework, program: str
+) -> None:
     """And what they say meanwhile is not lost, nor heard twice."""
+    master, agent = cluster
     executor = _executor("stays", program)
+    framework.run(_task("done", executor))
+    framework.kill("done")
+    framework.status("done", "TASK_KILLED")
     for name in ("stays", "ends"):
         framework.run(_task(name, executor, (31010 + len(name), 31010 + len(name))))
     pid = _running(agent)["stays"]["pid"]
@@ -312,21 +321,41 @@ def test_executors_survive_the_agent(agent: Node, framework: Framework, program:
     assert framework.reconcile("stays") == "TASK_RUNNING"
     assert _running(agent)["stays"]["pid"] == pid
     until(lambda: _running(agent)["stays"]["ports"] == [[31015, 31015]], "end of a task's ports")
-    framework.run(_task("later", executor))
+    (shown,) = _shown(agent, framework)["executors"]
+    assert {each["id"] for each in shown["completed_tasks"]} == {"done", "ends"}
+    master.stop()
+    master.start()
+    until(master.agents, "agent of the master")
+    framework.launch(_task("later", executor), _task("done", executor))  # the master knows the executor from its agent
+    for name, states in {"later": ["TASK_RUNNING"], "done": ["TASK_RUNNING", "TASK_KILLED", "TASK_RUNNING"]}.items():
+        until(lambda name=name, states=states: framework.states(name) == states, "task")  # type: ignore[misc]
+    assert _running(agent).keys() == {"stays"}
     framework.kill("stays")
     framework.status("stays", "TASK_KILLED")
     assert framework.states("stays") == ["TASK_RUNNING", "TASK_KILLED"]
 
 
 def test_what_is_queued_survives_the_agent(agent: Node, framework: Framework, program: str) -> None:
-    slow = _executor("slow", f"export SLEEP=3; {program}")
-    framework.launch_group(slow, _task("a", None), _task("b", None))
-    until(lambda: "slow" in _running(agent), "executor")
+    """A task group as a whole or not at all, where the agent ended while it wrote down that one was delivered, or had
+    come."""
+    for name, members in {"slow": ("a", "b"), "torn": ("c", "d")}.items():
+        executor = _executor(name, f"export SLEEP=3; {program}", resources=WITH_DISK)
+        framework.launch_group(executor, *(_task(each, None) for each in members))
+    until(lambda: _running(agent).keys() == {"slow", "torn"}, "executors")
     agent.crash()
+    paths = {path.name: path for path in agent.directory.glob("work/meta/slaves/latest/tasks/*/*")}
+    record = TaskRecord.FromString(paths["a"].read_bytes())
+    record.delivered = True
+    paths["a"].write_bytes(record.SerializeToString())
+    paths["d"].unlink()
     agent.start()
     for name in ("a", "b"):
         framework.status(name, "TASK_RUNNING")
     assert _output(agent, "slow").splitlines()[:2] == ["SUBSCRIBED", "LAUNCH_GROUP"]
+    dropped = framework.status("c", "TASK_DROPPED")
+    assert dropped["message"] == "The agent restarted before the task was launched"
+    assert framework.status("d", "TASK_DROPPED")["message"] == "Reconciliation: task unknown to the agent"
+    until(lambda: _running(agent).keys() == {"slow"}, "end of the executor that has no tasks")
 
 
 def test_executors_that_do_not_come_back(agent: Node, framework: Framework, program: str) -> None:
@@ -401,7 +430,8 @@ def test_a_port_that_changes_hands_takes_no_connection_with_it(
     agent: Node, framework: Framework, program: str
 ) -> None:
     """What was sent before and is read afterwards is not of the port's new owner."""
-    framework.launch(_task("gives", _executor("giver", "exec sleep 1000"), (31030, 31030)))
+    giver = _executor("giver", "exec sleep 1000", shutdown_grace_period={"nanoseconds": 1_000_000})
+    framework.launch(_task("gives", giver, (31030, 31030)))
     until(lambda: "giver" in _running(agent), "executor")
     inside = agent.namespace(_running(agent)["giver"])
 
@@ -428,6 +458,7 @@ def test_a_port_that_changes_hands_takes_no_connection_with_it(
         updates.sendall(update("TASK_FINISHED"))
         framework.status("gives", "TASK_FINISHED")
         until(lambda: not _running(agent)["giver"]["ports"], "end of the port")
+        until(lambda: framework.offers_port(31030), "offer of the port")
         framework.run(_task("takes", _executor("taker", program), (31030, 31030)))
         # The other subscription ends then, and what was sent behind it is read.
         last.sendall(call("giver", "SUBSCRIBE", subscribe={}))

@@ -101,25 +101,34 @@ class Framework:
         until(lambda: self._offers, "offer")
         return next(iter(self._offers.values()))
 
+    def offers_port(self, port: int) -> bool:
+        """Whether one of the offers has it."""
+        resources = [each for offer in list(self._offers.values()) for each in offer["resources"]]
+        ranges = [each for one in resources if one["name"] == "ports" for each in one["ranges"]["range"]]
+        return any(each["begin"] <= port <= each["end"] for each in ranges)
+
     # What is to happen
 
     def launch(self, *tasks: dict[str, Any]) -> None:
-        """Launch tasks on the next offer."""
+        """Launch tasks on all that an agent offers."""
         self._accept("LAUNCH", lambda infos: {"task_infos": infos}, *tasks)
 
     def launch_group(self, executor: dict[str, Any], *tasks: dict[str, Any]) -> None:
-        """Launch a task group on the next offer."""
+        """Launch a task group likewise."""
         info = {**executor, "framework_id": {"value": self.id}}
         self._accept("LAUNCH_GROUP", lambda infos: {"executor": info, "task_group": {"tasks": infos}}, *tasks)
 
     def _accept(self, kind: str, launch: Callable[[list[Any]], dict[str, Any]], *tasks: dict[str, Any]) -> None:
         offer = self.offer()
-        infos = [each | {"agent_id": offer["agent_id"]} for each in tasks]
         self._agent_id = offer["agent_id"]
-        self._offers.pop(offer["id"]["value"], None)
+        infos = [each | {"agent_id": self._agent_id} for each in tasks]
+        offers = [each for each in list(self._offers.values()) if each["agent_id"] == self._agent_id]
+        for each in offers:
+            self._offers.pop(each["id"]["value"], None)
         operation = {"type": kind, kind.lower(): launch(infos)}
+        ids = [each["id"] for each in offers]
         filters = {"refuse_seconds": 0.1}
-        self._call("ACCEPT", accept={"offer_ids": [offer["id"]], "operations": [operation], "filters": filters})
+        self._call("ACCEPT", accept={"offer_ids": ids, "operations": [operation], "filters": filters})
 
     def run(self, info: dict[str, Any]) -> dict[str, Any]:
         """Launch one, and wait until it runs; that status."""

@@ -141,7 +141,7 @@ class Scheduler:
             with suppress(OSError):
                 await write(response, line({"type": "SUBSCRIBED", "subscribed": self._subscribed(framework, own)}))
                 await write(response, line({"type": "HEARTBEAT"}))
-                await stream.copy_to(response)
+                await stream.copy_to(request, response)
         finally:
             if framework is not None:
                 self._master.unsubscribed(framework, stream)

@@ -14,7 +14,7 @@ import pwd
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from portslice.containers.container import Change, Request, command_executor_name
+from portslice.containers.container import Request, command_executor_name
 from portslice.engines.mesos.schema.mesos_pb2 import (
     CommandInfo,
     Environment,
@@ -157,11 +157,6 @@ class Amounts(NamedTuple):
     cpus: float
     mem: int
     ports: PortSet
-
-    @property
-    def change(self) -> Change:
-        """Of a container that is to have this."""
-        return Change(cpus=self.cpus, mem=self.mem, ports=self.ports)
 
 
 def amounts(executor: ExecutorInfo, tasks: Iterable[TaskInfo]) -> Amounts:

@@ -217,7 +217,8 @@ class MesosEngine:
 
     def _update_framework(self, message: messages.UpdateFrameworkMessage) -> None:
         if message.HasField("framework_info"):
-            self._tasks.ledger.update_framework(message.framework_id, message.framework_info)
+            for each in (self._tasks.ledger, self._tasks.executors):
+                each.update_framework(message.framework_id, message.framework_info)
 
     # What the master is sent
 

@@ -151,7 +151,7 @@ class ExecutorApi:
         self._executors.subscribe(executor, container, missed, stream, self._info())
         try:
             with suppress(OSError):
-                await stream.copy_to(response)
+                await stream.copy_to(request, response)
         finally:
             self._executors.unsubscribed(executor, stream)
         return response

@@ -22,6 +22,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from portslice.agent.service import Agent
@@ -50,6 +51,8 @@ from portslice.executor import check_readable
 from portslice.units import Duration
 
 log = logging.getLogger(__name__)
+
+MAX_WAITING = 1000  # updates of a task of which the framework has not acknowledged the first
 
 
 class Subscription(Protocol):
@@ -194,9 +197,14 @@ class Executors:
             elif entry.record.task.task_id in each.record.group and not each.ended:
                 text = "A task within the task group was killed before delivery to the executor"
                 self._ledger.say(each, TASK_KILLED, message=text, reason=reason)
-        all_of_them = self._ledger.of_executor(entry.executor_key, completed=True)
-        if executor is not None and all(each.ended and not each.record.delivered for each in all_of_them):
-            log.info("Shutting down %s: all its tasks have been killed before delivery", executor)
+        if executor is not None:
+            self._end_unused(executor)
+
+    def _end_unused(self, executor: Executor) -> None:
+        """End an executor that was never sent a task, if all of them have ended before."""
+        entries = self._ledger.of_executor(executor.key, completed=True)
+        if all(each.ended and not each.record.delivered for each in entries):
+            log.info("Shutting down the %s: it has no tasks and was never sent one", executor)
             self._shut_down(executor)
 
     def tell(self, framework_id: FrameworkID, executor_id: ExecutorID, data: bytes) -> None:
@@ -223,6 +231,14 @@ class Executors:
     def find(self, framework_id: FrameworkID, executor_id: ExecutorID) -> Executor | None:
         """A living one."""
         return self._living.get((framework_id.value, executor_id.value))
+
+    def update_framework(self, framework_id: FrameworkID, info: FrameworkInfo) -> None:
+        """A framework has changed."""
+        for key, executor in self._living.items():
+            if key[0] == framework_id.value:
+                executor.record.framework.CopyFrom(info)
+                executor.record.framework.id.CopyFrom(framework_id)
+                self._meta.write(executor.record)
 
     def has_framework(self, framework_id: FrameworkID) -> bool:
         """Whether it has living executors here."""
@@ -268,6 +284,7 @@ class Executors:
             executor.send(Event(type=Event.SHUTDOWN))
             return
         self._reconcile(executor, missed.unacknowledged_tasks)
+        self._end_unused(executor)
         self._start(self._deliver(executor))
 
     def unsubscribed(self, executor: Executor, subscription: Subscription) -> None:
@@ -283,6 +300,9 @@ class Executors:
             log.warning("Ignoring an update of the %s: it has no task '%s'", executor, said.task_id.value)
         elif entry.ended:
             log.warning("Ignoring an update of the task '%s', which has ended", said.task_id.value)
+        elif entry.stream.waiting >= MAX_WAITING and said.state not in status.TERMINAL:
+            log.warning("Not taking an update of the task '%s': %s wait for its framework", entry.key[1], MAX_WAITING)
+            return
         elif all(update.uuid != said.uuid for update in entry.record.updates):
             self._ledger.hear(entry, said)
             if said.state in status.TERMINAL:
@@ -349,8 +369,7 @@ class Executors:
                 container = None  # of an earlier one that had this id
             executor.container = container
             for entry in self._ledger.of_executor(executor.key):
-                entry.container = container
-                entry.abandoned = not record.framework.checkpoint
+                self._recover(entry, container)
             self._mend_groups(executor)
             if container is not None:
                 known.add(container.id)
@@ -361,7 +380,18 @@ class Executors:
                 record.ending = True
                 self._destroy(executor)
             self._start(self._follow(executor, container))
+        for entry in self._ledger.living():
+            if entry.has_process and entry.executor_key not in self._living and entry.container is None:
+                self._recover(entry, None)
+                if not entry.ended:
+                    self._never_ran(entry)
         return known
+
+    def _recover(self, entry: Entry, container: Container | None) -> None:
+        entry.container = container
+        entry.abandoned = not entry.record.framework.checkpoint
+        if entry.ended and (entry.abandoned or entry.stream.pending is None):
+            self._ledger.complete(entry)
 
     def _mend_groups(self, executor: Executor) -> None:
         """An agent has ended while it wrote down of a task group that it had come, or was to be delivered. The executor
@@ -506,9 +536,8 @@ class Executors:
         never_launched = executor.container is None and executor.why is None
         for entry in self._ledger.of_executor(key):
             if entry.ended:
-                if entry.stream.pending is None:
-                    self._ledger.complete(entry)
-            elif never_launched and not entry.record.updates:
+                continue
+            if never_launched and not entry.record.updates:
                 self._never_ran(entry)
             else:
                 self._ledger.say(entry, TASK_FAILED, message=message, reason=reason)
@@ -539,62 +568,63 @@ class Executors:
     async def _deliver(self, executor: Executor) -> None:
         """Deliver the queued tasks of a subscribed executor."""
         async with executor.delivering:
-            for unit in _units(self._ledger.of_executor(executor.key)):
+            units = _units(self._ledger.of_executor(executor.key))
+            together = await self._fit(executor, [entry for unit in units for entry in unit]) is None
+            for unit in units:
+                problem = None if together else await self._fit(executor, unit)
                 if executor.subscription is None or executor.record.ending:
                     return
-                await self._deliver_unit(executor, unit)
-
-    async def _deliver_unit(self, executor: Executor, unit: list[Entry]) -> None:
-        """A task, or a task group."""
-        try:
-            await self._fit(executor, unit)
-        except PortsliceError as error:
-            message = f"Failed to update resources for container: {error}"
-            for entry in unit:
-                self._ledger.say(
-                    entry, TASK_FAILED, message=message, reason=TaskStatus.REASON_CONTAINER_UPDATE_FAILED
-                )
-            return
-        if any(entry.ended for entry in unit):  # killed meanwhile
+                if problem is not None:
+                    self._refuse(unit, problem)
+                elif not any(entry.ended for entry in unit):  # that is: killed meanwhile
+                    self._hand_over(executor, unit)
             await self._fit(executor)
-        elif executor.subscription is not None and not executor.record.ending:
-            for entry in unit:
-                entry.container = executor.container
-                entry.record.delivered = True
-                self._ledger.save(entry)
-            executor.send(_launch(unit))
+
+    def _refuse(self, unit: list[Entry], problem: str) -> None:
+        message = f"Failed to update resources for container: {problem}"
+        for entry in unit:
+            self._ledger.say(entry, TASK_FAILED, message=message, reason=TaskStatus.REASON_CONTAINER_UPDATE_FAILED)
+
+    def _hand_over(self, executor: Executor, unit: list[Entry]) -> None:
+        for entry in unit:
+            entry.container = executor.container
+            entry.record.delivered = True
+            self._ledger.save(entry)
+        executor.send(_launch(unit))
 
     async def _shrink(self, executor: Executor) -> None:
         """Take from the container what a task had that has ended."""
         async with executor.delivering:
-            try:
-                await self._fit(executor)
-            except PortsliceError as error:
-                log.warning("The container of the %s keeps what its ended tasks had: %s", executor, error)
+            await self._fit(executor)
 
-    async def _fit(self, executor: Executor, more: Iterable[Entry] = ()) -> None:
+    async def _fit(self, executor: Executor, more: Collection[Entry] = ()) -> str | None:
         """Let the container have what its executor and the delivered tasks ask for, and those besides.
 
-        :raises PortsliceError: all is as it was.
+        :return: why it has not, if it has not.
         """
         container = executor.container
         if container is None or executor.key not in self._living:
-            return
+            return None
         living = [each for each in self._ledger.of_executor(executor.key) if each.record.delivered and not each.ended]
-        tasks = [each.record.task for each in (*living, *more)]
-        wanted = commands.amounts(executor.record.executor, tasks)
-        if wanted == executor.has:
-            return
-        change = wanted.change
         try:
-            await asyncio.to_thread(self._agent.containerizer.update, container.id, change)
+            wanted = commands.amounts(executor.record.executor, [each.record.task for each in (*living, *more)])
+            if wanted != executor.has:
+                await asyncio.to_thread(self._change, container, wanted, with_less=not more)
+                executor.has = wanted
+        except PortsliceError as error:
+            log.warning("The container of the %s cannot be updated: %s", executor, error)
+            return str(error)
+        return None
+
+    def _change(self, container: Container, wanted: Amounts, *, with_less: bool) -> None:
+        """:param with_less: memory that is used, and so cannot be taken, is left; the rest is taken all the same."""
+        change = Change(cpus=wanted.cpus, mem=wanted.mem, ports=wanted.ports)
+        try:
+            self._agent.containerizer.update(container.id, change)
         except PortsliceError:
-            if more:
+            if not with_less:
                 raise
-            # What is used of the memory cannot be taken, but the rest can.
-            smaller = Change(cpus=change.cpus, ports=change.ports)
-            await asyncio.to_thread(self._agent.containerizer.update, container.id, smaller)
-        executor.has = wanted
+            self._agent.containerizer.update(container.id, replace(change, mem=None))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
