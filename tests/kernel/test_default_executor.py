@@ -146,6 +146,18 @@ def test_what_cannot_be_had_is_said(executor: Executor) -> None:
     assert agent.status("last", "TASK_KILLED")["reason"] == "REASON_TASK_KILLED_DURING_LAUNCH"
 
 
+def test_a_task_that_is_launched_twice_runs_once(executor: Executor) -> None:
+    agent = executor.start()
+    for _ in range(2):
+        agent.launch(_task("t", "echo run >>runs; exec sleep 1000"))
+    until(lambda: "there is a task of this id already" in executor.log, "refusal")
+    until((executor.sandbox / "tasks/t/runs").exists, "a task that is up")
+    agent.kill("t")
+    assert executor.wait() == 0
+    assert (executor.sandbox / "tasks/t/runs").read_text() == "run\n"
+    assert agent.states("t") == ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_KILLED"]
+
+
 def test_a_killed_task_leaves_nothing(executor: Executor) -> None:
     """Neither what ignores SIGTERM, nor what has a session of its own, nor a zombie; and the other task goes on."""
     agent = executor.start()

@@ -218,8 +218,6 @@ def test_resources_of_several_roles_add_up() -> None:
     ("change", "why"),
     [
         ({"container": {}}, "container images and volumes"),
-        ({"health_check": {}}, "health checks are not supported yet"),
-        ({"max_completion_time": {"nanoseconds": 1}}, "a maximum completion time"),
         ({"command": {"value": "x", "uris": [{"value": "http://localhost/x"}]}}, "URIs are not fetched yet"),
         ({"command": {"value": ""}}, "The task has no command"),
         ({"command": {"value": "x", "user": "nobody-else"}}, "There is no user 'nobody-else' on this host"),

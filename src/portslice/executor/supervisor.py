@@ -33,8 +33,9 @@ class Supervisor:
         self._environment = environment
         self._processes = Processes()
         self._link = Link(settings, self._handle, self._lost)
-        self._tasks: dict[str, Task] = {}
-        self._groups: dict[str, list[Task]] = {}
+        self._tasks: dict[str, Task] = {}  # that have not ended
+        self._groups: dict[str, list[Task]] = {}  # of each of them
+        self._began = False
         self._capabilities: set[str] = set()
         self._shutting_down = False
         self._alone = False  # there is no agent any more
@@ -58,7 +59,7 @@ class Supervisor:
         log.info("Shutting down")
         self._shutting_down = True
         grace_secs = self._settings.grace_secs
-        for task in self._tasks.values():
+        for task in list(self._tasks.values()):
             task.kill(at_most_secs=grace_secs / 2)  # the rest is for telling of it
         asyncio.get_running_loop().call_later(grace_secs, self._end.set)
         self._end_if_done()
@@ -99,9 +100,13 @@ class Supervisor:
         if self._shutting_down:
             log.warning("Ignoring the launch of %s: shutting down", ids)
             return
-        if known := [each for each in ids if each in self._tasks]:
-            log.warning("Ignoring the launch of %s: there is %s already", ids, known)
+        if len({*ids, *self._tasks}) < len(ids) + len(self._tasks):
+            log.warning("Ignoring the launch of %s: there is a task of this id already", ids)
             return
+        self._began = True
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         group = [self._task(info, alone=alone) for info in infos]
         for task, info in zip(group, infos, strict=True):
             self._tasks[task.id] = task
@@ -124,7 +129,7 @@ class Supervisor:
 
     def _kill(self, kill: dict[str, Any]) -> None:
         task = self._tasks.get(kill["task_id"]["value"])
-        if task is None or task.ended:
+        if task is None:
             log.warning("Ignoring kill for task '%s' as it is no longer active", kill["task_id"]["value"])
         else:
             task.kill(kill)
@@ -133,13 +138,15 @@ class Supervisor:
         self._link.update({**status, "executor_id": {"value": self._settings.executor_id}})
 
     def _over(self, ended: Task, state: str) -> None:
+        del self._tasks[ended.id]
+        group = self._groups.pop(ended.id)
         if state != "TASK_FINISHED":
-            for task in self._groups[ended.id]:
+            for task in group:
                 task.kill()
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if not all(task.ended for task in self._tasks.values()) or not (self._tasks or self._shutting_down):
+        if self._tasks or not (self._began or self._shutting_down):
             return
         if self._alone or not self._link.unacknowledged:
             self._end.set()

@@ -77,7 +77,7 @@ class Task:
         self._unhealthy = False
         self._late = False
         self._killed = False
-        self.ended = False
+        self._ended = False
 
     def start(self, processes: Processes) -> None:
         """Start it; it may have failed at once."""
@@ -112,7 +112,7 @@ class Task:
         if process is None or definition is None:  # not started yet, or never to be
             self._killed = True
             return
-        if self.ended:
+        if self._ended:
             return
         grace_secs = min(kill_grace_secs(policy or {}, definition.grace_secs), at_most_secs)
         if not self._killed:
@@ -179,7 +179,7 @@ class Task:
             self._end(state, message=message)
 
     def _end(self, state: str, **status: Any) -> None:
-        self.ended = True
+        self._ended = True
         self._stop_watching()
         if self._escalation is not None:
             self._escalation.cancel()

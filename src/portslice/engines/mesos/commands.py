@@ -31,8 +31,7 @@ from portslice.ports import PortRange, PortSet
 EXECUTOR_CPUS = 0.1
 EXECUTOR_MEM = 32  # MB
 _CONTAINER = "container images and volumes (ContainerInfo)"
-_CHECKS = {"health_check": "health checks", "check": "checks", "max_completion_time": "a maximum completion time"}
-_NOT_YET = {"container": _CONTAINER, **_CHECKS}
+_WATCHED = ("health_check", "check", "max_completion_time")
 
 
 def request(
@@ -44,9 +43,8 @@ def request(
     :param switch_user: run as the task's user, or the framework's; otherwise as the agent.
     :raises PortsliceError: there can be no such container here, and why.
     """
-    for field, what in _NOT_YET.items():
-        if task.HasField(field):
-            raise ContainerError(f"{what} are not supported yet: task '{task.task_id.value}' asks for them")
+    if task.HasField("container"):
+        raise ContainerError(f"{_CONTAINER} are not supported yet: task '{task.task_id.value}' asks for them")
     if task.command.uris:
         raise ContainerError("URIs are not fetched yet: have what the command needs on the host")
     uid, gid = _user(task.command.user or framework.user) if switch_user else (os.geteuid(), os.getegid())
@@ -72,7 +70,7 @@ def request(
 
 def needs_process(task: TaskInfo) -> bool:
     """Whether a command task is one for our executor."""
-    return any(task.HasField(field) for field in _CHECKS)
+    return any(task.HasField(field) for field in _WATCHED)
 
 
 def imagined(framework: FrameworkInfo, task: TaskInfo) -> ExecutorInfo:
