@@ -63,13 +63,15 @@ class Link:
             self._lost,
             "The agent has not let this executor subscribe",
         )
+        said = ""
         while True:
             why = await self._hold(patience)
             if self.subscribed:
                 self.subscribed = False
                 patience.cancel()
                 patience = self._be_patient()
-            log.warning("%s", why)
+            if why != said:  # not at each attempt
+                log.warning("%s", said := why)
             await asyncio.sleep(random.uniform(0.1, 0.5) * self._settings.backoff_secs)
 
     def _be_patient(self) -> asyncio.TimerHandle:

@@ -20,6 +20,7 @@ from portslice.executor.task import Task
 log = logging.getLogger(__name__)
 
 _LINGER_SECS = 60.0  # for acknowledgements after the last task has ended, as Mesos' default executor
+_TELLING_SECS = 2.0  # of the grace of a shutdown, to tell of the tasks' ends
 
 
 class Supervisor:
@@ -60,7 +61,7 @@ class Supervisor:
         self._shutting_down = True
         grace_secs = self._settings.grace_secs
         for task in list(self._tasks.values()):
-            task.kill(at_most_secs=grace_secs / 2)  # the rest is for telling of it
+            task.kill(at_most_secs=grace_secs - min(grace_secs / 2, _TELLING_SECS))
         asyncio.get_running_loop().call_later(grace_secs, self._end.set)
         self._end_if_done()
 
