@@ -89,6 +89,18 @@ def test_no_definition(more: dict[str, Any], message: str) -> None:
     assert str(raised.value).startswith(message)
 
 
+def test_users() -> None:
+    """A task's, or a check's, is the executor's; unless nobody's is asked for."""
+    check = {"type": "COMMAND", "command": {"command": {"value": "true", "user": "nosuchuser"}}}
+    for more in ({"command": {"value": "true", "user": "nosuchuser"}}, {"check": check}):
+        with pytest.raises(ParseError, match=r"^There is no user 'nosuchuser' on this host$"):
+            Definition.read(_task(**more), alone=True)
+        Definition.read(_task(**more), alone=True, switch_user=False)
+    other = next(each.pw_name for each in pwd.getpwall() if each.pw_uid != os.geteuid())
+    with pytest.raises(ParseError, match=f"^The task wants to run as user '{other}', but its executor runs as uid "):
+        Definition.read(_task(command={"value": "true", "user": other}), alone=False)
+
+
 def test_a_health_check_of_ipv6() -> None:
     check = {"type": "HTTP", "http": {"port": 80, "path": "/x", "protocol": "IPv6"}}
     definition = Definition.read(_task(health_check=check), alone=True)

@@ -31,13 +31,16 @@ _PROGRAM = os.path.join(os.path.dirname(os.path.realpath(__file__)), "__main__.p
 _PATIENCE_SECS = 60.0
 
 
-def command() -> tuple[str, ...]:
+def command(*, switch_user: bool = True) -> tuple[str, ...]:
     """The command line of the program.
 
     It is the interpreter below a virtual environment, which need not be readable, without anything of the user's.
+
+    :param switch_user: the container runs as the user that is asked for, and so must its tasks; otherwise what they ask
+        for is nothing, as with the agent's --no-switch_user.
     """
     interpreter = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-    return interpreter, "-I", "-S", "-B", _PROGRAM
+    return interpreter, "-I", "-S", "-B", _PROGRAM, *(() if switch_user else ("--no-switch_user",))
 
 
 @functools.cache

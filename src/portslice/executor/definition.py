@@ -35,7 +35,6 @@ class Command:
         shell = info.get("shell", True)
         if not value:
             raise ParseError(f"{owner} must contain " + ("'shell command'" if shell else "'executable path'"))
-        _check_user(info.get("user"))
         words = ("sh", "sh", "-c", value) if shell else (value, *info.get("arguments", ()))
         return cls(tuple(map(_text, words)), dict(_variables(info.get("environment", {}))))
 
@@ -105,12 +104,15 @@ class Definition:
     health_check: HealthCheck | None
 
     @classmethod
-    def read(cls, info: dict[str, Any], *, alone: bool) -> "Definition":
+    def read(cls, info: dict[str, Any], *, alone: bool, switch_user: bool = True) -> "Definition":
         """:param alone: the task is all that there is in the container, which the agent has made for it.
+        :param switch_user: it must ask for the user that this runs as.
 
         :raises ParseError: there can be no such task here, and why.
         """
         try:
+            if switch_user:
+                _check_users(info)
             return cls._read(info, alone)
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ParseError(f"The task is not well formed: {error!r}") from None
@@ -156,18 +158,19 @@ def _text(value: Any) -> str:
     return value
 
 
-def _check_user(name: str | None) -> None:
-    if not name:
-        return
-    try:
-        wanted = pwd.getpwnam(name).pw_uid
-    except KeyError:
-        raise ParseError(f"There is no user '{name}' on this host") from None
-    if wanted != os.geteuid():
-        raise ParseError(
-            f"The task wants to run as user '{name}', but its executor runs as uid {os.geteuid()}:"
-            " all tasks of an executor have its user here"
-        )
+def _check_users(info: dict[str, Any]) -> None:
+    check = info.get("check", {}).get("command", {})
+    commands = (info.get("command", {}), info.get("health_check", {}).get("command", {}), check.get("command", {}))
+    for name in filter(None, (each.get("user") for each in commands)):
+        try:
+            wanted = pwd.getpwnam(name).pw_uid
+        except KeyError:
+            raise ParseError(f"There is no user '{name}' on this host") from None
+        if wanted != os.geteuid():
+            raise ParseError(
+                f"The task wants to run as user '{name}', but its executor runs as uid {os.geteuid()}:"
+                " all tasks of an executor have its user here"
+            )
 
 
 def _variables(environment: dict[str, Any]) -> Iterator[tuple[str, str]]:

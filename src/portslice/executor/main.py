@@ -21,7 +21,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
         sys.exit(0)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr)
     try:
-        asyncio.new_event_loop().run_until_complete(_run(Settings.read(environment), environment))
+        executor = _run(Settings.read(environment), environment, "--no-switch_user" not in arguments)
+        asyncio.new_event_loop().run_until_complete(executor)
         status = 0
     except PortsliceError as error:
         logging.error("%s", error)
@@ -30,8 +31,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
     os._exit(status)
 
 
-async def _run(settings: Settings, environment: Mapping[str, str]) -> None:
-    supervisor = Supervisor(settings, environment)
+async def _run(settings: Settings, environment: Mapping[str, str], switch_user: bool) -> None:
+    supervisor = Supervisor(settings, environment, switch_user=switch_user)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.shut_down)

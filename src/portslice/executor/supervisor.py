@@ -27,10 +27,12 @@ class Supervisor:
     """One executor.
 
     :param environment: its own, and its tasks' but for what is theirs.
+    :param switch_user: a task must ask for the user that this runs as.
     """
 
-    def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, environment: Mapping[str, str], *, switch_user: bool) -> None:
         self._settings = settings
+        self._switch_user = switch_user
         self._environment = environment
         self._processes = Processes()
         self._link = Link(settings, self._handle, self._lost)
@@ -120,6 +122,7 @@ class Supervisor:
         return Task(
             info,
             alone=alone,
+            switch_user=self._switch_user,
             announce_kill="TASK_KILLING_STATE" in self._capabilities,
             sandbox=self._settings.sandbox,
             directory="." if alone else os.path.join("tasks", info["task_id"]["value"]),

@@ -36,6 +36,7 @@ class Task:
 
     :param info: its TaskInfo, which need not be well formed but for the id.
     :param alone: it is all that there is in the container.
+    :param switch_user: it must ask for the user that this runs as.
     :param announce_kill: the framework wants to hear TASK_KILLING.
     :param sandbox: the executor's, by name.
     :param directory: the task's own, below that; made if it is not there. The executor works in its sandbox, which its
@@ -50,6 +51,7 @@ class Task:
         info: dict[str, Any],
         *,
         alone: bool,
+        switch_user: bool,
         announce_kill: bool,
         sandbox: str,
         directory: str,
@@ -60,6 +62,7 @@ class Task:
         self.id: str = info["task_id"]["value"]
         self._info = info
         self._alone = alone
+        self._switch_user = switch_user
         self._announce_kill = announce_kill
         self._sandbox = os.path.normpath(os.path.join(sandbox, directory))
         self._directory = directory
@@ -85,7 +88,8 @@ class Task:
             self._end("TASK_KILLED", message="Killed before it was started", reason="REASON_TASK_KILLED_DURING_LAUNCH")
             return
         try:
-            definition = self._definition = Definition.read(self._info, alone=self._alone)
+            definition = Definition.read(self._info, alone=self._alone, switch_user=self._switch_user)
+            self._definition = definition
             if definition.check is not None:
                 self._check_status = checks.check_status(definition.check.probe, None)
             self._say("TASK_STARTING")

@@ -129,7 +129,7 @@ def executor_request(
     uid, gid = _user(user) if switch_user else (os.geteuid(), os.getegid())
     has = amounts(executor, begun)
     return Request(
-        command=our_command() if ours else _command(executor.command),
+        command=our_command(switch_user=switch_user) if ours else _command(executor.command),
         uid=uid,
         gid=gid,
         name=executor.executor_id.value,
