@@ -51,7 +51,7 @@ from portslice.units import Duration
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING = 1000  # updates of a task of which the framework has not acknowledged the first
+MAX_RECORD = 8 << 20  # bytes of a task's record, at which only its end is taken any more
 
 
 class Subscription(Protocol):
@@ -299,8 +299,8 @@ class Executors:
             log.warning("Ignoring an update of the %s: it has no task '%s'", executor, said.task_id.value)
         elif entry.ended:
             log.warning("Ignoring an update of the task '%s', which has ended", said.task_id.value)
-        elif entry.stream.waiting >= MAX_WAITING and said.state not in status.TERMINAL:
-            log.warning("Not taking an update of the task '%s': %s wait for its framework", entry.key[1], MAX_WAITING)
+        elif entry.record.ByteSize() > MAX_RECORD and said.state not in status.TERMINAL:
+            log.warning("Not taking an update of the task '%s': too many wait for its framework", entry.key[1])
             return
         elif all(update.uuid != said.uuid for update in entry.record.updates):
             self._ledger.hear(entry, said)
