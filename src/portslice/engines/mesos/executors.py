@@ -74,7 +74,7 @@ class Executor:
         self.deadline: asyncio.TimerHandle | None = None  # by when it is to have subscribed, or ended
         self.why: tuple[TaskStatus.Reason, str] | None = None  # it is destroyed for
         self.has: Amounts | None = None  # its container's
-        self.delivering = asyncio.Lock()
+        self.delivering = asyncio.Lock()  # or changing its container
 
     @property
     def key(self) -> Key:
@@ -470,13 +470,14 @@ class Executors:
             )
             if self._agent.port_mapping is None:
                 raise PortsliceError("an executor is known by its ports, so it needs --isolation=network/port_mapping")
-            container = await self._agent.launch(request)
+            executor.has = commands.amounts(record.executor, tasks)
+            async with executor.delivering:  # it may subscribe before the launch is known to have succeeded
+                container = await self._agent.launch(request)
         except PortsliceError as error:
             log.error("Failed to launch the %s: %s", executor, error)
             executor.why = TaskStatus.REASON_CONTAINER_LAUNCH_FAILED, f"Failed to launch container: {error}"
             self._end(executor, None)
             return
-        executor.has = commands.amounts(record.executor, tasks)
         await self._follow(executor, container)
 
     async def _follow(self, executor: Executor, container: Container) -> None:
