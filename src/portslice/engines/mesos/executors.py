@@ -52,7 +52,7 @@ from portslice.units import Duration
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING = 1000  # updates of a task of which the framework has not acknowledged the first
+MAX_RECORD = 8 << 20  # bytes of a task's record, at which only its end is taken any more
 
 
 class Subscription(Protocol):
@@ -75,7 +75,7 @@ class Executor:
         self.deadline: asyncio.TimerHandle | None = None  # by when it is to have subscribed, or ended
         self.why: tuple[TaskStatus.Reason, str] | None = None  # it is destroyed for
         self.has: Amounts | None = None  # its container's
-        self.delivering = asyncio.Lock()
+        self.delivering = asyncio.Lock()  # or changing its container
 
     @property
     def key(self) -> Key:
@@ -300,8 +300,8 @@ class Executors:
             log.warning("Ignoring an update of the %s: it has no task '%s'", executor, said.task_id.value)
         elif entry.ended:
             log.warning("Ignoring an update of the task '%s', which has ended", said.task_id.value)
-        elif entry.stream.waiting >= MAX_WAITING and said.state not in status.TERMINAL:
-            log.warning("Not taking an update of the task '%s': %s wait for its framework", entry.key[1], MAX_WAITING)
+        elif entry.record.ByteSize() > MAX_RECORD and said.state not in status.TERMINAL:
+            log.warning("Not taking an update of the task '%s': too many wait for its framework", entry.key[1])
             return
         elif all(update.uuid != said.uuid for update in entry.record.updates):
             self._ledger.hear(entry, said)
@@ -474,13 +474,14 @@ class Executors:
                 raise PortsliceError("an executor is known by its ports, so it needs --isolation=network/port_mapping")
             if ours:
                 await asyncio.to_thread(check_readable, request.uid, request.gid)
-            container = await self._agent.launch(request)
+            executor.has = commands.amounts(record.executor, tasks)
+            async with executor.delivering:  # it may subscribe before the launch is known to have succeeded
+                container = await self._agent.launch(request)
         except PortsliceError as error:
             log.error("Failed to launch the %s: %s", executor, error)
             executor.why = TaskStatus.REASON_CONTAINER_LAUNCH_FAILED, f"Failed to launch container: {error}"
             self._end(executor, None)
             return
-        executor.has = commands.amounts(record.executor, tasks)
         await self._follow(executor, container)
 
     async def _follow(self, executor: Executor, container: Container) -> None:
