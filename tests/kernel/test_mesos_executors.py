@@ -19,6 +19,7 @@ from portslice.demo.node import Node
 from portslice.demo.testbed import HOST_ADDRESS, testbed
 from portslice.engines.mesos.schema import messages_pb2
 from portslice.engines.mesos.schema.executor_pb2 import Call
+from portslice.engines.mesos.schema.mesos_pb2 import TASK_RUNNING, TaskStatus
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from tests.kernel import peer
 from tests.kernel.calling import call_over_tcp
@@ -110,7 +111,8 @@ def _call(where: Path, call: dict[str, Any] | str, path: str = "/api/v1/executor
     """A call from a network namespace; status and text of the answer."""
     sent = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
     with closing(Connection(where, ADDRESS)) as connection:
-        connection.request("POST", path, call if isinstance(call, str) else json.dumps(call), sent)
+        body = call.encode("latin1") if isinstance(call, str) else json.dumps(call).encode()
+        connection.request("POST", path, body, sent)
         response = connection.getresponse()
         return response.status, response.read().decode()
 
@@ -276,23 +278,59 @@ def test_what_cannot_be_launched(framework: Framework) -> None:
     assert failed["message"].startswith("Failed to launch container: container images and volumes (ContainerInfo)")
 
 
+def test_a_port_that_a_later_task_cannot_have(agent: Node, framework: Framework, program: str) -> None:
+    """Its executor and other tasks are none the worse for it."""
+    executor = _executor("lives", program)
+    framework.run(_task("first", executor))
+    with peer.listen(agent.bed.host, "tcp", ("", 31040)):
+        framework.launch(_task("bad", executor, (31040, 31040)), _task("good", executor, (31041, 31041)))
+        failed = framework.status("bad", "TASK_FAILED")
+        framework.status("good", "TASK_RUNNING")
+    assert failed["reason"] == "REASON_CONTAINER_UPDATE_FAILED"
+    assert failed["message"].startswith("Failed to update resources for container: ")
+    assert _running(agent)["lives"]["ports"] == [[31041, 31041]]
+    framework.run(_task("better", executor, (31040, 31040)))
+
+
+def _run(master: Master, framework: Framework, port: int, executor: dict[str, Any], *, launch: bool) -> None:
+    """Send an agent the master's message that runs the task `late`."""
+    (slave,) = (each["id"] for each in master.agents() if each["port"] == port)
+    run = messages_pb2.RunTaskMessage(
+        framework={"user": "root", "name": "tests", "id": {"value": framework.id}, "checkpoint": True},
+        task={"name": "late", "task_id": {"value": "late"}, "slave_id": {"value": slave}, "executor": executor},
+        launch_executor=launch,
+    ).SerializeToString()
+    where = Connection(master.bed.host, f"{HOST_ADDRESS}:{port}")
+    assert send(where, f"master@{master.address}", "RunTaskMessage", run)[0] == 202
+
+
+def test_without_port_mapping_there_are_no_executors(cluster: tuple[Master, Node], framework: Framework) -> None:
+    """Nobody could tell who is one."""
+    master, _ = cluster
+    flags = (f"--master={master.address}", "--registration_backoff_factor=10ms", "--port=5052")
+    isolation = ("--isolation=cgroups/cpu", "--resources=cpus:0.001;mem:1;disk:1")  # too little for an offer
+    plain = Node(master.bed, *flags, *isolation, name="plain")
+    plain.start()
+    try:
+        until(lambda: len(master.agents()) == 2, "second agent of the master")
+        executor = {"executor_id": {"value": "e"}, "command": {"value": "sleep 1000"}}
+        _run(master, framework, 5052, executor, launch=True)
+        failed = framework.status("late", "TASK_FAILED")
+        assert failed["message"].endswith("it needs --isolation=network/port_mapping")
+        with closing(Connection(master.bed.host, f"{HOST_ADDRESS}:5052")) as connection:
+            connection.request("POST", "/api/v1/executor", "{}", {"Content-Type": "application/json"})
+            assert connection.getresponse().status == 403
+    finally:
+        assert plain.process is not None
+        plain.process.send_signal(signal.SIGUSR1)  # so that the master knows one agent again
+        assert plain.process.wait(60) == 0
+        assert plain.agent("--recover=cleanup").returncode == 0
+
+
 def test_a_task_for_an_executor_that_is_gone(cluster: tuple[Master, Node], framework: Framework, program: str) -> None:
     """The master wants it to be run by the one that it knows."""
     framework.run(_task("t", _executor("other", program)))
-    (slave,) = cluster[0].agents()
-    run = messages_pb2.RunTaskMessage(
-        framework={"user": "root", "name": "tests", "id": {"value": framework.id}, "checkpoint": True},
-        task={
-            "name": "late",
-            "task_id": {"value": "late"},
-            "slave_id": {"value": slave["id"]},
-            "executor": {"executor_id": {"value": "gone"}},
-        },
-        launch_executor=False,
-    )
-    sender = f"master@{cluster[0].address}"
-    name, body = "RunTaskMessage", run.SerializeToString()
-    assert send(Connection(cluster[0].bed.host, ADDRESS), sender, name, body)[0] == 202
+    _run(cluster[0], framework, 5051, {"executor_id": {"value": "gone"}}, launch=False)
     lost = framework.status("late", "TASK_LOST")
     assert lost["reason"] == "REASON_EXECUTOR_TERMINATED"
     assert lost["message"] == "No executor is expected to launch and there is none running"
@@ -490,6 +528,7 @@ def test_bad_calls_have_mesos_answers(agent: Node, framework: Framework, program
     framework.run(_task("t", _executor("asks", program)))
     inside = agent.namespace(_running(agent)["asks"])
     who = {"framework_id": {"value": framework.id}, "executor_id": {"value": "asks"}}
+    long = "x" * (64 << 10)
     status = _status("t", "TASK_RUNNING")
     invalid = "Failed to validate Executor::Call: "
     mine = f"executor asks of framework {framework.id}"
@@ -508,6 +547,7 @@ def test_bad_calls_have_mesos_answers(agent: Node, framework: Framework, program
         ({**who, "type": "UPDATE"}, f"{invalid}Expecting 'update' to be present"),
         ({**who, "type": "MESSAGE"}, f"{invalid}Expecting 'message' to be present"),
         (update(uuid=None), f"{invalid}Expecting 'uuid' to be present"),
+        (update(message=long), f"{invalid}A TaskStatus of 65567 bytes is longer than the 65536 that are taken"),
         (update(source=None), f"{invalid}Received Call from {mine} with invalid source, expecting 'SOURCE_EXECUTOR'"),
         (update(state="TASK_STAGING"), f"{invalid}Received TASK_STAGING from {mine} which is not allowed"),
         (
@@ -526,5 +566,34 @@ def test_bad_calls_have_mesos_answers(agent: Node, framework: Framework, program
     for path in ("/api/v1/executor", "/slave(1)/api/v1/executor"):
         assert _call(inside, {**who, "type": "HEARTBEAT", "unknown": None}, path) == (202, "")
     packed = Call(framework_id=who["framework_id"], executor_id=who["executor_id"], type=Call.HEARTBEAT)
+    packed.type, packed.update.status.uuid = Call.UPDATE, uuid.uuid4().bytes
+    packed.update.status.task_id.value, packed.update.status.source = "t", TaskStatus.SOURCE_EXECUTOR
+    packed.update.status.state, packed.update.status.message = TASK_RUNNING, "no text"
+    spoilt = packed.SerializeToString().replace(b"no text", b"\xff\xfe text")
+    for call, headers in (
+        (update(timestamp=float("inf")), {}),
+        (spoilt.decode("latin1"), {"Content_Type": "application/x-protobuf"}),
+    ):
+        assert _call(inside, call, **headers)[0] == 400
+    packed.ClearField("update")
+    packed.type = Call.HEARTBEAT
     assert _call(inside, packed.SerializeToString().decode(), Content_Type="application/x-protobuf") == (202, "")
     assert framework.states("t") == ["TASK_RUNNING"]
+
+
+def test_no_executor_takes_the_agent_from_its_master(
+    cluster: tuple[Master, Node], framework: Framework, program: str
+) -> None:
+    """By messages that the master does not take."""
+    master, agent = cluster
+    framework.run(_task("t", _executor("floods", program)))
+    inside = agent.namespace(_running(agent)["floods"])
+    who = {"framework_id": {"value": framework.id}, "executor_id": {"value": "floods"}}
+    master.pause()
+    for _ in range(48):
+        assert _call(inside, {"type": "MESSAGE", **who, "message": {"data": "A" * (1 << 20)}}) == (202, "")
+    master.resume()
+    assert "Dropping a message of the executor 'floods'" in agent.log
+    assert "takes no messages" not in agent.log
+    framework.kill("t")
+    framework.status("t", "TASK_KILLED")

@@ -173,7 +173,7 @@ def test_status_update() -> None:
     ("exit_status", "killed", "state", "message"),
     [
         (0, False, mesos.TASK_FINISHED, "Command exited with status 0"),
-        (0, True, mesos.TASK_FINISHED, "Command exited with status 0"),
+        (0, True, mesos.TASK_KILLED, "Command exited with status 0"),
         (3, False, mesos.TASK_FAILED, "Command exited with status 3"),
         (3, True, mesos.TASK_KILLED, "Command exited with status 3"),
         (143, True, mesos.TASK_KILLED, "Command terminated with signal Terminated"),
@@ -218,8 +218,6 @@ def test_resources_of_several_roles_add_up() -> None:
     ("change", "why"),
     [
         ({"container": {}}, "container images and volumes"),
-        ({"health_check": {}}, "health checks are not supported yet"),
-        ({"max_completion_time": {"nanoseconds": 1}}, "a maximum completion time"),
         ({"command": {"value": ""}}, "The task has no command"),
         ({"command": {"value": "x", "user": "nobody-else"}}, "There is no user 'nobody-else' on this host"),
         (

@@ -141,7 +141,7 @@ def _task(task: dict[str, Any], role: str) -> dict[str, Any]:
         "role": role,
         "statuses": [_status(each) for each in task.get("statuses", ())],
         **({"labels": task["labels"]["labels"]} if "labels" in task else {}),
-        **({"discovery": task["discovery"]} if "discovery" in task else {}),
+        **{name: task[name] for name in ("discovery", "health_check") if name in task},
     }
 
 
@@ -151,6 +151,7 @@ def _status(status: dict[str, Any]) -> dict[str, Any]:
         "state": status["state"],
         "timestamp": status["timestamp"],
         "container_status": {name: where[name] for name in ("container_id", "network_infos") if name in where},
+        **({"healthy": status["healthy"]} if "healthy" in status else {}),
     }
 
 

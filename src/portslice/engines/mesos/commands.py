@@ -8,12 +8,10 @@ an executor with a process: ours (portslice.executor), which also runs task grou
 The container of an executor has what the executor and its living tasks ask for, all together.
 """
 
-import importlib
 import math
 import os
 import pwd
 from collections.abc import Iterable, Mapping
-from importlib.util import find_spec
 from typing import NamedTuple
 
 from portslice.containers.container import Request, command_executor_name
@@ -28,14 +26,13 @@ from portslice.engines.mesos.schema.mesos_pb2 import (
     Value,
 )
 from portslice.errors import ContainerError
+from portslice.executor import command as our_command
 from portslice.ports import PortRange, PortSet
 
 EXECUTOR_CPUS = 0.1
 EXECUTOR_MEM = 32  # MB
 _CONTAINER = "container images and volumes (ContainerInfo)"
-_CHECKS = {"health_check": "health checks", "check": "checks", "max_completion_time": "a maximum completion time"}
-_NOT_YET = {"container": _CONTAINER, **_CHECKS}
-_PROGRAM = "portslice.executor"
+_WATCHED = ("health_check", "check", "max_completion_time")
 
 
 def request(
@@ -47,9 +44,8 @@ def request(
     :param switch_user: run as the task's user, or the framework's; otherwise as the agent.
     :raises PortsliceError: there can be no such container here, and why.
     """
-    for field, what in _NOT_YET.items():
-        if task.HasField(field):
-            raise ContainerError(f"{what} are not supported yet: task '{task.task_id.value}' asks for them")
+    if task.HasField("container"):
+        raise ContainerError(f"{_CONTAINER} are not supported yet: task '{task.task_id.value}' asks for them")
     uid, gid = _user(task.command.user or framework.user) if switch_user else (os.geteuid(), os.getegid())
     return Request(
         command=_command(task.command),
@@ -75,7 +71,7 @@ def request(
 
 def needs_process(task: TaskInfo) -> bool:
     """Whether a command task is one for our executor."""
-    return any(task.HasField(field) for field in _CHECKS) and find_spec(_PROGRAM) is not None
+    return any(task.HasField(field) for field in _WATCHED)
 
 
 def imagined(framework: FrameworkInfo, task: TaskInfo) -> ExecutorInfo:
@@ -132,7 +128,7 @@ def executor_request(
     uid, gid = _user(user) if switch_user else (os.geteuid(), os.getegid())
     has = amounts(executor, begun)
     return Request(
-        command=_our_executor() if ours else _command(executor.command),
+        command=our_command(switch_user=switch_user) if ours else _command(executor.command),
         uid=uid,
         gid=gid,
         name=executor.executor_id.value,
@@ -192,13 +188,6 @@ def ports(asking: TaskInfo | ExecutorInfo, name: str) -> PortSet:
 
 def _resources(asking: TaskInfo | ExecutorInfo, name: str, kind: "Value.Type") -> list[Resource]:
     return [each for each in asking.resources if each.name == name and each.type == kind]
-
-
-def _our_executor() -> tuple[str, ...]:
-    if find_spec(_PROGRAM) is None:
-        raise ContainerError("Task groups and checks need the default executor, which is not part of this installation")
-    command: tuple[str, ...] = importlib.import_module(_PROGRAM).command()
-    return command
 
 
 def _command(command: CommandInfo) -> tuple[str, ...]:

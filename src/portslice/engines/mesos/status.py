@@ -28,11 +28,13 @@ from portslice.engines.mesos.schema.mesos_pb2 import (
     Value,
 )
 from portslice.engines.mesos.schema.messages_pb2 import StatusUpdate
+from portslice.executor.ending import ended
 
 _LIMITATIONS = {
     "mem": TaskStatus.REASON_CONTAINER_LIMITATION_MEMORY,
     "disk": TaskStatus.REASON_CONTAINER_LIMITATION_DISK,
 }
+_ENDS = {TaskState.Name(state): state for state in (TASK_FINISHED, TASK_FAILED, TASK_KILLED)}
 TERMINAL = frozenset((TASK_FINISHED, TASK_FAILED, TASK_KILLED, TASK_LOST, TASK_ERROR, TASK_DROPPED))
 
 
@@ -92,6 +94,8 @@ def of_executor(
     status.executor_id.CopyFrom(executor_id)
     status.source = TaskStatus.SOURCE_EXECUTOR
     status.timestamp = said.timestamp or time.time()
+    status.ClearField("limitation")  # the agent's to say, and the master's
+    status.ClearField("unreachable_time")
     if container is not None:
         status.container_status.CopyFrom(container)
     return StatusUpdate(
@@ -145,15 +149,9 @@ def limited(limitation: Limitation) -> "tuple[TaskStatus.Reason, str, TaskResour
 
 
 def end(exit_status: int, *, killed: bool) -> tuple["TaskState", str]:
-    """How a command ended: state and message.
-
-    :param exit_status: 0-255, 128 + n after signal n.
-    :param killed: somebody wanted its end.
-    """
-    name = signal.strsignal(exit_status - 128) if exit_status - 128 in signal.valid_signals() else None
-    how = f"terminated with signal {name}" if name else f"exited with status {exit_status}"
-    failed = TASK_KILLED if killed else TASK_FAILED
-    return (failed if exit_status else TASK_FINISHED), f"Command {how}"
+    """How a command ended: state and message; see `ended`."""
+    state, message = ended(exit_status, killed=killed)
+    return _ENDS[state], message
 
 
 def wait_status(exit_status: int | None) -> int:
