@@ -1,11 +1,7 @@
 """Real frameworks, unchanged, run a task in its slice on a genuine Apache Mesos 1.11.0 master and on one of ours:
 mesoshttp and pymesos of PyPI, and mesos-go of Debian."""
 
-import json
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +12,11 @@ from tests.kernel.waiting import until
 from tests.mesos import install
 from tests.mesos.master import AnyMaster, Master
 from tests.mesos.own import OwnMaster
+from tests.mesos.program import started
 
 pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first time they are installed
 
 PORT = 31003
-PROGRAMS = Path(install.__file__).parent
 SERVER = "echo {} > page; exec python3 -m http.server $PORT0"
 
 
@@ -46,49 +42,6 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[tuple[AnyMaster, Node]]:
     assert left == []
 
 
-def _command(library: str) -> list[str]:
-    """What runs a framework; what it needs is installed."""
-    try:
-        if library == "mesos_go":
-            return [str(install.mesos_go(PROGRAMS / "mesos_go_framework.go"))]
-        return [str(install.frameworks()), str(PROGRAMS / f"{library}_framework.py")]
-    except install.Missing as missing:
-        pytest.skip(str(missing))
-
-
-class Program:
-    """A framework that runs."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
-
-    def state(self) -> str:
-        """The next one of its task."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "The framework has ended"
-        return str(json.loads(line)["state"])
-
-    def kill(self) -> None:
-        """Let it kill its task."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-
-
-@contextmanager
-def _running(master: AnyMaster, command: list[str], *arguments: str) -> Iterator[Program]:
-    """Start a framework; it must end by itself."""
-    command = master.bed.command(master.bed.host, [*command, master.address, *arguments])
-    with subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        try:
-            yield Program(process)
-        except BaseException:
-            process.kill()
-            raise
-        assert process.wait(60) == 0
-
-
 def _page(agent: Node) -> str:
     """What the world reads from the task's port."""
     curl = ("curl", "-sS", "--retry", "20", "--retry-connrefused", "--retry-delay", "1")
@@ -100,6 +53,7 @@ def test_a_task_of_a_real_framework(cluster: tuple[AnyMaster, Node], library: st
     """It serves the world from its slice, is measured, survives the agent where the framework asks for that (mesoshttp
     never does), and is killed."""
     master, agent = cluster
+    bed = master.bed
 
     def acknowledged() -> float:
         return float(master.get("/../metrics/snapshot")["master/valid_status_update_acknowledgements"])
@@ -108,7 +62,7 @@ def test_a_task_of_a_real_framework(cluster: tuple[AnyMaster, Node], library: st
         return {name: value for name, value in agent.statistics(library).items() if name.endswith("x_packets")}
 
     so_far = acknowledged()
-    with _running(master, _command(library), library, str(PORT), SERVER.format(library)) as framework:
+    with started(bed, bed.host, library, master.address, library, str(PORT), SERVER.format(library)) as framework:
         assert [framework.state(), framework.state()] == ["TASK_STARTING", "TASK_RUNNING"]
         container = agent.client.container(library)
         assert container["ports"] == [[PORT, PORT]]

@@ -1,7 +1,7 @@
 # mypy: ignore-errors
 """A framework on pymesos, for the environment that has it: one task, killed when it runs and a line is read.
 
-usage: pymesos_framework.py MASTER NAME PORT COMMAND; each status is a line of JSON in the output
+usage: pymesos_framework.py MASTER NAME PORT COMMAND [USER PASSWORD]; each status is a line of JSON in the output
 
 MASTER may be zk://..., too.
 """
@@ -12,7 +12,7 @@ import threading
 
 from pymesos import MesosSchedulerDriver, Scheduler
 
-master, name, port, command = sys.argv[1:]
+master, name, port, command, *credential = sys.argv[1:]
 
 
 class OneTask(Scheduler):
@@ -46,7 +46,8 @@ def kill_when_told():
 
 killed = threading.Event()
 framework = {"user": "root", "name": name, "checkpoint": True, "failover_timeout": 600}
-driver = MesosSchedulerDriver(OneTask(), framework, master)
+principal, secret = credential or (None, None)
+driver = MesosSchedulerDriver(OneTask(), framework, master, principal=principal, secret=secret)
 driver.start()
 threading.Thread(target=kill_when_told, daemon=True).start()
 killed.wait()
