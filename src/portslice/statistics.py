@@ -26,7 +26,7 @@ class Usage:
             "executor_id": self.container.name,
             "executor_name": self.container.executor_name,
             "framework_id": self.container.framework_id,
-            "source": self.container.name,
+            "source": self.container.source,
             "statistics": self.statistics,
         }
 

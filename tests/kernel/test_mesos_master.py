@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor
 
 from portslice.demo.node import Node
 from portslice.demo.testbed import HOST_ADDRESS, Testbed, testbed
-from portslice.engines.mesos.schema import mesos_pb2, messages_pb2
+from portslice.engines.mesos.schema import executor_pb2, mesos_pb2, messages_pb2
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from tests.kernel.waiting import until
 from tests.mesos import install
@@ -94,14 +94,14 @@ def _running(agent: Node) -> dict[str, int]:
 def test_schema_is_of_mesos(libmesos: bytes) -> None:
     """Every message and field in use is one of Mesos' own, by the descriptors inside libmesos."""
     genuine: dict[str, str] = {}
-    for name in ("mesos/mesos.proto", "messages/messages.proto"):
+    for name in ("mesos/mesos.proto", "mesos/executor/executor.proto", "messages/messages.proto"):
         file = _descriptor(libmesos, name)
         for message in file.message_type:
             genuine |= _shape_of_proto(f"{file.package}.{message.name}", message)
         for enum in file.enum_type:
             genuine |= {f"{file.package}.{enum.name}.{each.name}": str(each.number) for each in enum.value}
     ours: dict[str, str] = {}
-    for module in (mesos_pb2, messages_pb2):
+    for module in (mesos_pb2, executor_pb2, messages_pb2):
         for described in module.DESCRIPTOR.message_types_by_name.values():
             ours |= _shape(described)
         for named in module.DESCRIPTOR.enum_types_by_name.values():

@@ -3,10 +3,12 @@
 It acknowledges every update, keeps them all by task, and subscribes again when its master comes back.
 """
 
+import base64
 import http.client
 import json
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -69,11 +71,14 @@ class Framework:
             **info,
         }
         self._stream = ""
+        self._agent_id: dict[str, Any] = {}
         self._subscribed = threading.Event()
         self._offers: dict[str, dict[str, Any]] = {}
         self._closed = False
         self.id = ""
         self.updates: dict[str, list[dict[str, Any]]] = {}
+        self.messages: list[tuple[str, str]] = []  # of executors: id and text
+        self.failures: list[dict[str, Any]] = []  # of agents and executors
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         until(self._subscribed.is_set, "subscription")
@@ -96,16 +101,34 @@ class Framework:
         until(lambda: self._offers, "offer")
         return next(iter(self._offers.values()))
 
+    def offers_port(self, port: int) -> bool:
+        """Whether one of the offers has it."""
+        resources = [each for offer in list(self._offers.values()) for each in offer["resources"]]
+        ranges = [each for one in resources if one["name"] == "ports" for each in one["ranges"]["range"]]
+        return any(each["begin"] <= port <= each["end"] for each in ranges)
+
     # What is to happen
 
     def launch(self, *tasks: dict[str, Any]) -> None:
-        """Launch tasks on the next offer."""
+        """Launch tasks on all that an agent offers."""
+        self._accept("LAUNCH", lambda infos: {"task_infos": infos}, *tasks)
+
+    def launch_group(self, executor: dict[str, Any], *tasks: dict[str, Any]) -> None:
+        """Launch a task group likewise."""
+        info = {**executor, "framework_id": {"value": self.id}}
+        self._accept("LAUNCH_GROUP", lambda infos: {"executor": info, "task_group": {"tasks": infos}}, *tasks)
+
+    def _accept(self, kind: str, launch: Callable[[list[Any]], dict[str, Any]], *tasks: dict[str, Any]) -> None:
         offer = self.offer()
-        infos = [each | {"agent_id": offer["agent_id"]} for each in tasks]
-        self._offers.pop(offer["id"]["value"], None)
-        operation = {"type": "LAUNCH", "launch": {"task_infos": infos}}
+        self._agent_id = offer["agent_id"]
+        infos = [each | {"agent_id": self._agent_id} for each in tasks]
+        offers = [each for each in list(self._offers.values()) if each["agent_id"] == self._agent_id]
+        for each in offers:
+            self._offers.pop(each["id"]["value"], None)
+        operation = {"type": kind, kind.lower(): launch(infos)}
+        ids = [each["id"] for each in offers]
         filters = {"refuse_seconds": 0.1}
-        self._call("ACCEPT", accept={"offer_ids": [offer["id"]], "operations": [operation], "filters": filters})
+        self._call("ACCEPT", accept={"offer_ids": ids, "operations": [operation], "filters": filters})
 
     def run(self, info: dict[str, Any]) -> dict[str, Any]:
         """Launch one, and wait until it runs; that status."""
@@ -115,6 +138,15 @@ class Framework:
     def kill(self, name: str, **kill: Any) -> None:
         """End a task."""
         self._call("KILL", kill={"task_id": {"value": name}, **kill})
+
+    def tell(self, executor: str, text: str) -> None:
+        """Send an executor a message, on the agent that was launched on last."""
+        data = base64.b64encode(text.encode()).decode()
+        self._call("MESSAGE", message={"agent_id": self._agent_id, "executor_id": {"value": executor}, "data": data})
+
+    def shut_down(self, executor: str) -> None:
+        """End an executor there."""
+        self._call("SHUTDOWN", shutdown={"agent_id": self._agent_id, "executor_id": {"value": executor}})
 
     def reconcile(self, name: str) -> str:
         """The state that the master knows of a task."""
@@ -187,5 +219,10 @@ class Framework:
                 if "uuid" in status:
                     names = ("agent_id", "task_id", "uuid")
                     self._call("ACKNOWLEDGE", acknowledge={name: status[name] for name in names})
+            case "MESSAGE":
+                message = event["message"]
+                self.messages.append((message["executor_id"]["value"], base64.b64decode(message["data"]).decode()))
+            case "FAILURE":
+                self.failures.append(event["failure"])
             case "ERROR":
                 raise ValueError(event["error"]["message"])

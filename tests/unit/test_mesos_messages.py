@@ -217,7 +217,6 @@ def test_resources_of_several_roles_add_up() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"executor": {"executor_id": {"value": "own"}}}, "executors of a framework's own are not supported yet"),
         ({"container": {}}, "container images and volumes"),
         ({"health_check": {}}, "health checks are not supported yet"),
         ({"max_completion_time": {"nanoseconds": 1}}, "a maximum completion time"),

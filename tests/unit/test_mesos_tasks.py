@@ -124,7 +124,7 @@ def test_updates_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tasks_on_record(tmp_path: Path) -> None:
     meta = Meta(tmp_path)
     assert meta.slave_id is None
-    assert list(meta.load()) == []
+    assert meta.tasks() == []
     meta.register(SlaveInfo(hostname="h", id={"value": "S0"}))
     kept, forgotten, odd = _record("kept"), _record("forgotten", "g"), _record("odd", "g")
     kept.updates.extend(_updates(kept))
@@ -136,7 +136,7 @@ def test_tasks_on_record(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xff")
     again = Meta(tmp_path)
     assert again.slave_id == SlaveID(value="S0")
-    assert list(again.load()) == [kept]
+    assert again.tasks() == [kept]
     again.unregister()
     assert Meta(tmp_path).slave_id is None
     assert list(tmp_path.rglob("kept")) == []

@@ -25,13 +25,19 @@ class Cluster(Protocol):
         """What the agent told the master that it can (Mesos' `SlaveInfo.Capability.Type`)."""
 
     def framework(self, framework_id: str) -> dict[str, Any] | None:
-        """A framework with tasks here, as `FrameworkInfo` of the v1 API; None: nobody knows it any more."""
+        """A framework with tasks or executors here, as `FrameworkInfo` of the v1 API; None: nobody knows it any
+        more."""
 
-    def task_state(self, container: Container) -> str | None:
-        """The state of a container's task (Mesos' `TaskState`); None as in `task`."""
+    def executor(self, container: Container) -> dict[str, Any] | None:
+        """The executor that a container is, as `ExecutorInfo` of the v1 API; None: only an imagined one, of a command
+        task, or nobody knows it any more."""
 
-    def task(self, container: Container) -> dict[str, Any] | None:
-        """The task of a container, as `Task` of the v1 API; None: it is none, or nobody knows it any more."""
+    def task_states(self, container: Container) -> list[str] | None:
+        """The states of a container's tasks (Mesos' `TaskState`); None as in `tasks`."""
+
+    def tasks(self, container: Container) -> list[dict[str, Any]] | None:
+        """The tasks of a container, as `Task` of the v1 API; None: it is of no framework, or nobody knows it any
+        more."""
 
 
 class Alone:
@@ -45,8 +51,11 @@ class Alone:
     def framework(self, framework_id: str) -> dict[str, Any] | None:
         """None."""
 
-    def task_state(self, container: Container) -> str | None:
+    def executor(self, container: Container) -> dict[str, Any] | None:
         """None."""
 
-    def task(self, container: Container) -> dict[str, Any] | None:
+    def task_states(self, container: Container) -> list[str] | None:
+        """None."""
+
+    def tasks(self, container: Container) -> list[dict[str, Any]] | None:
         """None."""

@@ -156,6 +156,22 @@ class AgentFlags:
     executor_shutdown_grace_period: Duration = flag(
         Duration.parse("5secs"), parse=duration, help="Between SIGTERM and SIGKILL when a container is killed."
     )
+    executor_registration_timeout: Duration = flag(
+        Duration.parse("1mins"), parse=duration, help="An executor that has not subscribed by then is ended."
+    )
+    executor_reregistration_timeout: Duration = flag(
+        Duration.parse("2secs"),
+        parse=duration,
+        help="Likewise where the agent has started again, and the executor was there before; not more than 15secs.",
+    )
+    recovery_timeout: Duration = flag(
+        Duration.parse("15mins"),
+        parse=duration,
+        help="Executors are told to end themselves when there is no agent for so long.",
+    )
+    executor_environment_variables: dict[str, Any] | None = flag(
+        None, parse=json_object, help="Variables for the environment of executors, and of command tasks, as JSON."
+    )
     # network/port_mapping
     ephemeral_ports_per_container: int = flag(
         1024,

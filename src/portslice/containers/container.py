@@ -14,6 +14,17 @@ _SHOWN_COMMAND = 15
 _KILLED = frozenset(128 + number for number in (signal.SIGTERM, signal.SIGKILL))
 
 
+def command_executor_name(task_id: str, command: tuple[str, ...]) -> str:
+    """What Mesos calls the executor of a command task (slave.cpp, `Slave::getExecutorInfo`)."""
+    if len(command) == 3 and command[:2] == ("sh", "-c"):
+        text, form = command[2], "sh -c '{}'"
+    else:
+        text, form = ", ".join(command), "[{}]"
+    if len(text) > _SHOWN_COMMAND:
+        text = text[: _SHOWN_COMMAND - 3] + "..."
+    return f"Command Executor (Task: {task_id}) (Command: {form.format(text)})"
+
+
 class State(StrEnum):
     """PREPARING until the command is known to run; EXITED once its resources are given back."""
 
@@ -29,6 +40,8 @@ class Request:
     :param id: the container's id, if the caller wants to choose it; such a container is a standalone one (Mesos'
         LAUNCH_CONTAINER), and its name is its id unless it has another.
     :param framework_id: of the Mesos framework whose task it is; empty: nobody's.
+    :param executor: name and source of the framework's own executor that it is (its id is the container's name); None:
+        that of a command task, whose names follow from the command.
     :param ports: assigned ports by number, or how many.
     :param user_namespace: uid and gid are not the host's but those of a user namespace, which own nothing outside.
     :param read_only: the file system, but for the sandbox and a private /tmp.
@@ -44,6 +57,7 @@ class Request:
     id: str | None = None
     name: str | None = None
     framework_id: str = ""
+    executor: tuple[str, str] | None = None
     cpus: float | None = None
     mem: int | None = None
     disk: int | None = None
@@ -109,6 +123,7 @@ class Container:
     :param id: Mesos' container id, also the name of its cgroups.
     :param standalone: whether whoever launched it chose the id.
     :param framework_id: of the Mesos framework whose task it is; empty: nobody's.
+    :param executor: as in `Request`.
     :param cpus: share of CPUs asked for; None: not limited.
     :param mem: bytes of memory asked for; None: not limited.
     :param disk: bytes of disk asked for; None: not limited.
@@ -128,6 +143,7 @@ class Container:
     created: float
     standalone: bool = False
     framework_id: str = ""
+    executor: tuple[str, str] | None = None
     environment: dict[str, str] = field(default_factory=dict)
     cpus: float | None = None
     mem: int | None = None
@@ -147,14 +163,13 @@ class Container:
 
     @property
     def executor_name(self) -> str:
-        """What Mesos calls the executor of a command task (slave.cpp, `Slave::getExecutorInfo`)."""
-        if len(self.command) == 3 and self.command[:2] == ("sh", "-c"):
-            text, form = self.command[2], "sh -c '{}'"
-        else:
-            text, form = ", ".join(self.command), "[{}]"
-        if len(text) > _SHOWN_COMMAND:
-            text = text[: _SHOWN_COMMAND - 3] + "..."
-        return f"Command Executor (Task: {self.name}) (Command: {form.format(text)})"
+        """What the framework calls its executor, or Mesos that of a command task."""
+        return command_executor_name(self.name, self.command) if self.executor is None else self.executor[0]
+
+    @property
+    def source(self) -> str:
+        """Likewise."""
+        return self.name if self.executor is None else self.executor[1]
 
     @property
     def task_state(self) -> str:
@@ -185,6 +200,7 @@ class Container:
             **{
                 **data,
                 "command": tuple(data["command"]),
+                "executor": tuple(data["executor"]) if data.get("executor") else None,
                 "sandbox": Path(data["sandbox"]),
                 "network": Network.from_json(data["network"]) if data["network"] else None,
                 "devices": tuple(Path(path) for path in data.get("devices", ())),

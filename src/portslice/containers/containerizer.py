@@ -166,6 +166,7 @@ class Containerizer:
                 created=time.time(),
                 standalone=request.id is not None,
                 framework_id=request.framework_id,
+                executor=request.executor,
                 environment=request.environment,
                 cpus=request.cpus,
                 mem=request.mem,

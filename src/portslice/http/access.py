@@ -30,7 +30,7 @@ from portslice.agent.service import Agent
 from portslice.errors import AccessError, ParseError
 
 _OPEN = ("/health", "/version")  # also where everything else needs credentials, as in Mesos
-_OWN_REALM = ("/api/v1", "/logging/toggle")  # ask for themselves
+_OWN_REALM = ("/api/v1", "/api/v1/executor", "/logging/toggle")  # ask for themselves
 _HOW = "use the agent's Unix socket, or start the agent with --http_credentials"
 
 

@@ -1,11 +1,12 @@
 """The agent's containers as executors and tasks of frameworks, from which /state, GET_STATE and the metrics are made.
 
-Each container is the executor of one command task, both of the container's name: a client that joins executors with
-/monitor/statistics by framework and executor finds every one. What a master launched is told as the master was told of
-it. What no framework has launched is, since Mesos knows no executor without one, of a framework whose id is empty.
+Each container is an executor of the container's name: a client that joins executors with /monitor/statistics by
+framework and executor finds every one. It has one task, a command task of the same name, unless it is an executor of a
+framework's own, which has any number. What a master launched is told as the master was told of it. What no framework
+has launched is, since Mesos knows no executor without one, of a framework whose id is empty.
 
-A framework is completed when nothing of it lives here any more; an executor when its container has ended and its task,
-too, has got its last status. Both are told of as long as the agent remembers the containers.
+A framework is completed when nothing of it lives here any more; an executor when its container has ended and its tasks,
+too, have got their last status. Both are told of as long as the agent remembers the containers.
 """
 
 from dataclasses import dataclass
@@ -26,25 +27,40 @@ _TERMINAL = frozenset(
 
 @dataclass(frozen=True)
 class Executor:
-    """A container and its task.
+    """A container and its tasks.
 
-    :param task: `Task` of the v1 API.
-    :param resources: of the executor itself, without its task (its `ExecutorInfo`).
+    :param tasks: `Task` of the v1 API.
+    :param resources: of the executor itself, without its tasks (its `ExecutorInfo`).
     """
 
     container: Container
-    task: dict[str, Any]
+    tasks: list[dict[str, Any]]
     resources: list[dict[str, Any]]
 
     @property
     def ended(self) -> bool:
-        return self.container.state is State.EXITED and self.task["state"] in _TERMINAL
+        return self.container.state is State.EXITED and all(each["state"] in _TERMINAL for each in self.tasks)
 
     @property
     def role(self) -> str:
         """To which it was allocated."""
-        infos = (each.get("allocation_info", {}) for each in self.task.get("resources", ()))
-        return min((info.get("role", ROLE) for info in infos), default=ROLE)
+        given = (*self.resources, *(each for task in self.tasks for each in task.get("resources", ())))
+        return min((each.get("allocation_info", {}).get("role", ROLE) for each in given), default=ROLE)
+
+    @property
+    def queued(self) -> list[dict[str, Any]]:
+        """Its tasks that it does not have yet."""
+        return [each for each in self.tasks if each["state"] == "TASK_STAGING"]
+
+    @property
+    def launched(self) -> list[dict[str, Any]]:
+        """Those that go on."""
+        return [each for each in self.tasks if each["state"] not in _TERMINAL and each["state"] != "TASK_STAGING"]
+
+    @property
+    def completed(self) -> list[dict[str, Any]]:
+        """Those that have ended."""
+        return [each for each in self.tasks if each["state"] in _TERMINAL]
 
 
 @dataclass(frozen=True)
@@ -76,9 +92,10 @@ def frameworks(agent: Agent, network_infos: list[dict[str, Any]]) -> list[Framew
     return list(found.values())
 
 
-def task_state(agent: Agent, container: Container) -> str:
-    """The state of a container's task (Mesos' `TaskState`)."""
-    return agent.cluster.task_state(container) or container.task_state
+def task_states(agent: Agent, container: Container) -> list[str]:
+    """The states of a container's tasks (Mesos' `TaskState`)."""
+    known = agent.cluster.task_states(container)
+    return [container.task_state] if known is None else known
 
 
 def resource(given: Resource) -> dict[str, Any]:
@@ -109,17 +126,20 @@ def _info(agent: Agent, framework_id: str) -> dict[str, Any]:
 
 
 def _executor(agent: Agent, container: Container, network_infos: list[dict[str, Any]]) -> Executor:
-    task = agent.cluster.task(container)
+    tasks = agent.cluster.tasks(container)
     resources = _allocated(container)
-    if task is None:
-        return Executor(container, _task(agent, container, resources, network_infos), resources)
-    scalars = {each["name"]: each["scalar"]["value"] for each in task.get("resources", ()) if "scalar" in each}
+    if tasks is None:
+        return Executor(container, [_task(agent, container, resources, network_infos)], resources)
+    if (info := agent.cluster.executor(container)) is not None:
+        return Executor(container, tasks, info.get("resources", []))
+    of_tasks = (each for task in tasks for each in task.get("resources", ()))
+    scalars = {each["name"]: each["scalar"]["value"] for each in of_tasks if "scalar" in each}
     own = [
         {**each, "scalar": {"value": more}}
         for each in resources
         if "scalar" in each and (more := round(each["scalar"]["value"] - scalars.get(each["name"], 0), 3)) > 0
     ]
-    return Executor(container, task, own)
+    return Executor(container, tasks, own)
 
 
 def _task(

@@ -16,7 +16,7 @@ from portslice.agent.service import Agent
 from portslice.containers.container import Container, State
 from portslice.errors import ParseError
 from portslice.http import machine
-from portslice.http.executors import task_state
+from portslice.http.executors import task_states
 from portslice.http.monitor import json_response
 from portslice.units import Duration
 
@@ -100,7 +100,7 @@ class Metrics:
         yield "slave/recovery_errors", agent.recovery_errors
         yield "slave/recovery_time_secs", agent.recovery_secs
         yield "slave/registered", agent.cluster.registered
-        states = Counter(task_state(agent, container) for container in alive)
+        states = Counter(state for container in alive for state in task_states(agent, container))
         for state in ("killing", "running", "staging", "starting"):
             yield f"slave/tasks_{state}", states[f"TASK_{state.upper()}"]
         for state in ("failed", "finished", "killed", "lost"):

@@ -114,33 +114,31 @@ def _framework(framework: Framework) -> dict[str, Any]:
 
 
 def _executor(executor: Executor) -> dict[str, Any]:
-    container, task = executor.container, _task(executor)
-    staging = container.state is State.PREPARING
+    container = executor.container
     return {
         "id": container.name,
         "name": container.executor_name,
-        "source": container.name,
+        "source": container.source,
         "container": container.id,
         "directory": str(container.sandbox),
         "resources": _used([container]),
         "role": executor.role,
-        "tasks": [] if staging or executor.ended else [task],
-        "queued_tasks": [task] if staging else [],
-        "completed_tasks": [task] if executor.ended else [],
+        "tasks": [_task(each, executor.role) for each in executor.launched],
+        "queued_tasks": [_task(each, executor.role) for each in executor.queued],
+        "completed_tasks": [_task(each, executor.role) for each in executor.completed],
     }
 
 
-def _task(executor: Executor) -> dict[str, Any]:
-    task = executor.task
+def _task(task: dict[str, Any], role: str) -> dict[str, Any]:
     return {
         "id": task["task_id"]["value"],
         "name": task["name"],
         "framework_id": task["framework_id"]["value"],
-        "executor_id": "",  # of a command task
+        "executor_id": task.get("executor_id", {}).get("value", ""),  # a command task has none
         "slave_id": task["agent_id"]["value"],
         "state": task["state"],
         "resources": _of_task(task.get("resources", [])),
-        "role": executor.role,
+        "role": role,
         "statuses": [_status(each) for each in task.get("statuses", ())],
         **({"labels": task["labels"]["labels"]} if "labels" in task else {}),
         **({"discovery": task["discovery"]} if "discovery" in task else {}),

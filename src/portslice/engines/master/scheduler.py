@@ -8,7 +8,6 @@ Without --credentials a framework is a process of root, or of the master's user,
 anywhere.
 """
 
-import asyncio
 import json
 import logging
 import uuid
@@ -21,6 +20,7 @@ from portslice.engines.master.callers import Callers
 from portslice.engines.master.master import HEARTBEAT_SECS, Master
 from portslice.engines.master.model import Framework
 from portslice.engines.mesos.schema.scheduler_pb2 import Call
+from portslice.engines.mesos.streams import Events, line, write
 from portslice.engines.mesos.v1 import from_json
 from portslice.errors import ConflictError, ParseError, PortsliceError
 
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 PATH = "/api/v1/scheduler"
 REALM = "mesos-master-scheduler"
 _STREAM_ID = "Mesos-Stream-Id"
-_MAX_UNREAD = 10_000  # events
 _MEMBERS = {
     "ACCEPT": "accept",
     "DECLINE": "decline",
@@ -42,37 +41,16 @@ _MEMBERS = {
 _WITHOUT = ("TEARDOWN", "REVIVE", "SUPPRESS")
 
 
-class EventStream:
-    """Events on their way to a framework. One that reads too slowly is hung up on."""
+class EventStream(Events):
+    """Events on their way to a framework."""
 
     def __init__(self) -> None:
+        super().__init__(line({"type": "HEARTBEAT"}), HEARTBEAT_SECS)
         self.id = str(uuid.uuid4())
-        self._ended = False
-        self._events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     def put(self, kind: str, body: dict[str, Any]) -> None:
         """An event."""
-        if self._events.qsize() >= _MAX_UNREAD:
-            self.end()
-        elif not self._ended:
-            self._events.put_nowait({"type": kind, **body})
-
-    def end(self) -> None:
-        """Let the stream end behind what was put."""
-        if not self._ended:
-            self._ended = True
-            self._events.put_nowait(None)
-
-    async def copy_to(self, response: web.StreamResponse) -> None:
-        """Write events and heartbeats to their end."""
-        while True:
-            try:
-                event = await asyncio.wait_for(self._events.get(), HEARTBEAT_SECS)
-            except TimeoutError:
-                event = {"type": "HEARTBEAT"}
-            if event is None:
-                return
-            await _write(response, event)
+        self.put_bytes(line({"type": kind, **body}))
 
 
 class Scheduler:
@@ -158,12 +136,12 @@ class Scheduler:
             try:
                 framework = self._master.subscribe(info, call.subscribe.suppressed_roles, stream)
             except (ParseError, ConflictError) as error:
-                await _write(response, {"type": "ERROR", "error": {"message": str(error)}})
+                await write(response, line({"type": "ERROR", "error": {"message": str(error)}}))
                 return response
             with suppress(OSError):
-                await _write(response, {"type": "SUBSCRIBED", "subscribed": self._subscribed(framework, own)})
-                await _write(response, {"type": "HEARTBEAT"})
-                await stream.copy_to(response)
+                await write(response, line({"type": "SUBSCRIBED", "subscribed": self._subscribed(framework, own)}))
+                await write(response, line({"type": "HEARTBEAT"}))
+                await stream.copy_to(request, response)
         finally:
             if framework is not None:
                 self._master.unsubscribed(framework, stream)
@@ -234,8 +212,3 @@ async def _read(request: web.Request) -> Call:
 
 def _invalid(what: str) -> web.HTTPBadRequest:
     return web.HTTPBadRequest(text=f"Failed to validate scheduler::Call: {what}")
-
-
-async def _write(response: web.StreamResponse, event: dict[str, Any]) -> None:
-    record = json.dumps(event, separators=(",", ":")).encode()
-    await response.write(b"%d\n%s" % (len(record), record))

@@ -1,7 +1,8 @@
 """The agent as one of a Mesos cluster: `--master`.
 
-This is the process `slave(1)` of libprocess. It puts the parts together: `registration` keeps the master, `tasks` the
-tasks, `meta` what is on disk, and each message that comes in (`wire.Inbox`) is one call of one of them.
+This is the process `slave(1)` of libprocess. It puts the parts together: `registration` keeps the master, `tasks` and
+`executors` what runs here, `executor_api` hears executors, `meta` is what is on disk, and each message that comes in
+(`wire.Inbox`) is one call of one of them.
 
 The agent tells that it is a Mesos 1.11.0 agent, whose interface this is, with the capabilities that only say how
 resources and roles are spelt. It has none of those that would have the master send more kinds of messages.
@@ -24,18 +25,19 @@ from portslice.agent import offer
 from portslice.agent.service import Agent
 from portslice.engines.mesos import resources
 from portslice.engines.mesos.detector import detector
+from portslice.engines.mesos.executor_api import ExecutorApi
 from portslice.engines.mesos.meta import Meta, checked_id
 from portslice.engines.mesos.registration import Registration
 from portslice.engines.mesos.schema import messages_pb2 as messages
 from portslice.engines.mesos.schema.capacity_pb2 import Capacity
-from portslice.engines.mesos.schema.mesos_pb2 import UUID, SlaveID, SlaveInfo, TaskID
-from portslice.engines.mesos.schema.record_pb2 import TaskRecord
+from portslice.engines.mesos.schema.mesos_pb2 import UUID, SlaveID, SlaveInfo
 from portslice.engines.mesos.tasks import Tasks
 from portslice.engines.mesos.view import View
 from portslice.engines.mesos.wire import Inbox, Pid
 from portslice.errors import ParseError, PortsliceError
 from portslice.http.monitor import MESOS_VERSION
 from portslice.ports import BlockAllocator
+from portslice.units import Duration
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ CAPABILITIES = (
     SlaveInfo.Capability.HIERARCHICAL_ROLE,
     SlaveInfo.Capability.RESERVATION_REFINEMENT,
 )
+
+REREGISTRATION_TIMEOUT_MAX = Duration.parse("15secs")
 
 _M = TypeVar("_M", bound=Message)
 
@@ -57,6 +61,13 @@ class MesosEngine:
         flags = agent.flags
         if not flags.port:
             raise PortsliceError("--master needs a fixed --port: the master sends to it")
+        if flags.executor_reregistration_timeout > REREGISTRATION_TIMEOUT_MAX:
+            raise PortsliceError(
+                f"Expected `--executor_reregistration_timeout` to be not more than {REREGISTRATION_TIMEOUT_MAX}"
+            )
+        variables = flags.executor_environment_variables or {}
+        if not all(isinstance(value, str) for value in variables.values()):
+            raise PortsliceError("`executor_environment_variables` must only contain string values")
         self._agent = agent
         self._detector = detector(flags.master or "", flags.zk_session_timeout.seconds)
         self._offer = offer.of(flags)
@@ -75,9 +86,16 @@ class MesosEngine:
             agent,
             self._meta,
             send=self._send_update,
-            exited=self._send_exited,
+            exited=self._send_if_registered,
             ip=lambda: self._registration.ip,
             environment=self._environment,
+        )
+        self._executor_api = ExecutorApi(
+            agent,
+            self._tasks.executors,
+            recovered=lambda: self._tasks.recovered,
+            info=lambda: self._info(self._meta.slave_id),
+            forward=self._send_if_registered,
         )
         agent.cluster = View(self._meta, self._registration, self._tasks, CAPABILITIES)
         self._stop: Callable[[], None] = lambda: None
@@ -85,8 +103,8 @@ class MesosEngine:
         self._listen()
 
     def routes(self) -> list[web.RouteDef]:
-        """Where the master's messages go."""
-        return self._inbox.routes()
+        """Where the master's messages go, and the executors' calls."""
+        return [*self._inbox.routes(), *self._executor_api.routes()]
 
     @asynccontextmanager
     async def running(self, stop: Callable[[], None]) -> AsyncIterator[None]:
@@ -108,7 +126,7 @@ class MesosEngine:
     # What the master sends
 
     def _listen(self) -> None:
-        tasks = self._tasks
+        tasks, executors = self._tasks, self._tasks.executors
         self._on(messages.SlaveRegisteredMessage, self._registered)
         self._on(messages.SlaveReregisteredMessage, self._reregistered)
         self._on(messages.RunTaskMessage, self._run_task)
@@ -119,7 +137,10 @@ class MesosEngine:
         )
         self._on(
             messages.ShutdownExecutorMessage,
-            lambda m: tasks.kill(m.framework_id, TaskID(value=m.executor_id.value)),  # a command task's is its task id
+            lambda m: tasks.shut_down_executor(m.framework_id, m.executor_id),
+        )
+        self._on(
+            messages.FrameworkToExecutorMessage, lambda m: executors.tell(m.framework_id, m.executor_id, m.data)
         )
         self._on(
             messages.StatusUpdateAcknowledgementMessage, lambda m: tasks.acknowledge(m.framework_id, m.task_id, m.uuid)
@@ -164,22 +185,28 @@ class MesosEngine:
         again = self._registration.registered
         self._registration.accepted(connection)
         if not again:
-            self._tasks.resend()
+            self._tasks.ledger.resend()
 
     def _run_task(self, message: messages.RunTaskMessage) -> None:
         log.info("Got assigned task '%s' for framework %s", message.task.task_id.value, message.framework.id.value)
-        if self._is_for_us(message.framework.id.value, message.task):
-            self._tasks.run(message.framework, message.task)
+        ids = [message.task.executor.executor_id.value] if message.task.HasField("executor") else []
+        if self._is_for_us(message.framework.id.value, message.task, *ids):
+            launch = message.launch_executor or not message.HasField("launch_executor")
+            self._tasks.run(message.framework, message.task, launch_executor=launch)
 
     def _run_task_group(self, message: messages.RunTaskGroupMessage) -> None:
-        for task in message.task_group.tasks:
-            if self._is_for_us(message.framework.id.value, task):
-                self._tasks.refuse(message.framework, task, "Task groups are not supported yet")
+        framework, executor, group = message.framework, message.executor, message.task_group
+        names = ", ".join(f"'{task.task_id.value}'" for task in group.tasks)
+        log.info("Got assigned task group containing tasks [%s] for framework %s", names, framework.id.value)
+        ids = framework.id.value, executor.executor_id.value
+        if group.tasks and all(self._is_for_us(ids[0], task, ids[1]) for task in group.tasks):
+            launch = message.launch_executor or not message.HasField("launch_executor")
+            self._tasks.run_group(framework, executor, group, launch_executor=launch)
 
-    def _is_for_us(self, framework_id: str, task: Any) -> bool:
+    def _is_for_us(self, framework_id: str, task: Any, *ids: str) -> bool:
         try:
-            checked_id(framework_id)
-            checked_id(task.task_id.value)
+            for each in (framework_id, task.task_id.value, *ids):
+                checked_id(each)
         except ParseError as error:
             log.warning("Ignoring a task: %s", error)
             return False
@@ -190,7 +217,8 @@ class MesosEngine:
 
     def _update_framework(self, message: messages.UpdateFrameworkMessage) -> None:
         if message.HasField("framework_info"):
-            self._tasks.update_framework(message.framework_id, message.framework_info)
+            for each in (self._tasks.ledger, self._tasks.executors):
+                each.update_framework(message.framework_id, message.framework_info)
 
     # What the master is sent
 
@@ -219,6 +247,7 @@ class MesosEngine:
             message = messages.ReregisterSlaveMessage(
                 slave=self._info(slave_id),
                 tasks=self._tasks.tasks(),
+                executor_infos=self._tasks.executors.infos(),
                 frameworks=self._tasks.frameworks(),
                 version=MESOS_VERSION,
                 agent_capabilities=capabilities,
@@ -239,16 +268,10 @@ class MesosEngine:
         if self._registration.registered:
             self._registration.send(messages.StatusUpdateMessage(update=update, pid=str(self._registration.pid)))
 
-    def _send_exited(self, record: TaskRecord) -> None:
+    def _send_if_registered(self, message: Message) -> None:
+        """What nobody misses: without a master it is lost."""
         if self._registration.registered:
-            self._registration.send(
-                messages.ExitedExecutorMessage(
-                    slave_id=record.task.slave_id,
-                    framework_id=record.framework.id,
-                    executor_id={"value": record.task.task_id.value},
-                    status=0,
-                )
-            )
+            self._registration.send(message)
 
     def _environment(self) -> dict[str, str]:
         """Of every executor (slave/containerizer, `executorEnvironment`)."""
@@ -256,6 +279,7 @@ class MesosEngine:
         if pid is None:
             return {}
         return {
+            **(self._agent.flags.executor_environment_variables or {}),
             "LIBPROCESS_IP": pid.ip,
             "LIBPROCESS_PORT": "0",
             "MESOS_AGENT_ENDPOINT": f"{pid.ip}:{pid.port}",

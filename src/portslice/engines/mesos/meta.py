@@ -5,6 +5,8 @@
     meta/slaves/ID/tasks/FRAMEWORK/TASK
                                        a TaskRecord: the task as it came, its status updates, which of them the
                                        framework has acknowledged
+    meta/slaves/ID/executors/FRAMEWORK/EXECUTOR
+                                       an ExecutorRecord, of an executor with a process of its own
 
 A record is small and written whole, beside the old one, at each change and before anybody is told of it. It need not
 reach the disk (fsync) for the same reason as the journal of containers: it is there for the next agent, and after a
@@ -17,14 +19,18 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from portslice.engines.mesos.schema.mesos_pb2 import SlaveID, SlaveInfo
-from portslice.engines.mesos.schema.record_pb2 import TaskRecord
+from portslice.engines.mesos.schema.record_pb2 import ExecutorRecord, TaskRecord
 from portslice.errors import ParseError
 
 log = logging.getLogger(__name__)
+
+Record = TaskRecord | ExecutorRecord
+_R = TypeVar("_R", TaskRecord, ExecutorRecord)
 
 
 class Meta:
@@ -58,35 +64,46 @@ class Meta:
             (self._slaves / "latest").unlink()
             shutil.rmtree(self._slaves / slave_id.value, ignore_errors=True)
 
-    def write(self, record: TaskRecord) -> None:
-        """Record a task as it is now."""
+    def write(self, record: Record) -> None:
+        """Record a task or executor as it is now."""
         path = self._path(record)
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _write(path, record)
         except OSError as error:
-            log.error("Failed to checkpoint the task in '%s': %s", path, error.strerror)
+            log.error("Failed to checkpoint '%s': %s", path, error.strerror)
 
-    def forget(self, record: TaskRecord) -> None:
-        """Nobody will ask for the task again."""
+    def forget(self, record: Record) -> None:
+        """Nobody will ask for it again."""
         path = self._path(record)
         path.unlink(missing_ok=True)
         if path.parent.is_dir() and not any(path.parent.iterdir()):
             path.parent.rmdir()
 
-    def load(self) -> Iterator[TaskRecord]:
-        """All tasks on record. A record that cannot be read is left alone and said."""
-        for path in sorted(self._slaves.glob("latest/tasks/*/*")):
+    def tasks(self) -> list[TaskRecord]:
+        """All tasks on record, in the order in which they came."""
+        return sorted(self._load("tasks", TaskRecord), key=lambda record: record.received)
+
+    def executors(self) -> list[ExecutorRecord]:
+        """Likewise all executors."""
+        return sorted(self._load("executors", ExecutorRecord), key=lambda record: record.received)
+
+    def _load(self, kind: str, message: type[_R]) -> Iterator[_R]:
+        """A record that cannot be read is left alone and said."""
+        for path in self._slaves.glob(f"latest/{kind}/*/*"):
             if path.suffix == _DRAFT:
                 continue
             try:
-                yield TaskRecord.FromString(path.read_bytes())
+                yield message.FromString(path.read_bytes())
             except DecodeError:
                 log.error("The record '%s' cannot be read and is left as it is", path)
 
-    def _path(self, record: TaskRecord) -> Path:
-        names = (checked_id(record.framework.id.value), checked_id(record.task.task_id.value))
-        return self._slaves.joinpath("latest", "tasks", *names)
+    def _path(self, record: Record) -> Path:
+        if isinstance(record, TaskRecord):
+            kind, name = "tasks", record.task.task_id.value
+        else:
+            kind, name = "executors", record.executor.executor_id.value
+        return self._slaves.joinpath("latest", kind, checked_id(record.framework.id.value), checked_id(name))
 
 
 _DRAFT = ".\tnew"  # no id holds a tab

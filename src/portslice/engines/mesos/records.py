@@ -1,7 +1,7 @@
 """A task by its record: how it is, and as others are told of it."""
 
 from portslice.engines.mesos import status
-from portslice.engines.mesos.schema.mesos_pb2 import TASK_STAGING, Task, TaskState
+from portslice.engines.mesos.schema.mesos_pb2 import TASK_STAGING, ExecutorID, Task, TaskState
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 
 
@@ -15,6 +15,18 @@ def ended(record: TaskRecord) -> bool:
     return state(record) in status.TERMINAL
 
 
+def executor_id(record: TaskRecord) -> ExecutorID:
+    """Of what runs it: a command task's executor has the task's id."""
+    if record.HasField("executor_id"):
+        return record.executor_id
+    return ExecutorID(value=record.task.task_id.value)
+
+
+def of_command(record: TaskRecord) -> bool:
+    """Whether the framework knows of no executor: then the master is told of none."""
+    return not record.task.HasField("executor") and not record.group
+
+
 def task(record: TaskRecord) -> Task:
     """As the master is told of it when the agent registers again, and everybody in /state."""
     info = record.task
@@ -22,6 +34,7 @@ def task(record: TaskRecord) -> Task:
         name=info.name,
         task_id=info.task_id,
         framework_id=record.framework.id,
+        executor_id=None if of_command(record) else record.executor_id,
         slave_id=info.slave_id,
         state=state(record),
         resources=info.resources,

@@ -14,6 +14,7 @@ from portslice.engines.mesos.schema.mesos_pb2 import (
     TASK_KILLED,
     TASK_LOST,
     ContainerStatus,
+    ExecutorID,
     FrameworkID,
     FrameworkInfo,
     SlaveID,
@@ -32,17 +33,22 @@ def update(
     slave_id: SlaveID,
     state: "TaskState",
     *,
+    executor_id: ExecutorID | None = None,
     message: str = "",
     reason: "TaskStatus.Reason | None" = None,
     container: ContainerStatus | None = None,
 ) -> StatusUpdate:
-    """A new update. What has a reason was found by the agent, what has none comes from the (imagined) executor."""
+    """A new update. What has a reason was found by the agent, what has none comes from the (imagined) executor.
+
+    :param executor_id: without one, a command task's.
+    """
     now, number = time.time(), uuid.uuid4().bytes
+    executor = executor_id or ExecutorID(value=task_id.value)
     status = TaskStatus(
         task_id=task_id,
         state=state,
         slave_id=slave_id,
-        executor_id={"value": task_id.value},
+        executor_id=executor,
         timestamp=now,
         uuid=number,
         source=TaskStatus.SOURCE_EXECUTOR if reason is None else TaskStatus.SOURCE_SLAVE,
@@ -52,12 +58,39 @@ def update(
     )
     return StatusUpdate(
         framework_id=framework_id,
-        executor_id={"value": task_id.value},
+        executor_id=executor,
         slave_id=slave_id,
         status=status,
         timestamp=now,
         uuid=number,
         latest_state=state,
+    )
+
+
+def of_executor(
+    framework_id: FrameworkID,
+    slave_id: SlaveID,
+    executor_id: ExecutorID,
+    said: TaskStatus,
+    container: ContainerStatus | None,
+) -> StatusUpdate:
+    """What an executor says, as an update; the agent adds who it is and where it runs."""
+    status = TaskStatus()
+    status.CopyFrom(said)
+    status.slave_id.CopyFrom(slave_id)
+    status.executor_id.CopyFrom(executor_id)
+    status.source = TaskStatus.SOURCE_EXECUTOR
+    status.timestamp = said.timestamp or time.time()
+    if container is not None:
+        status.container_status.CopyFrom(container)
+    return StatusUpdate(
+        framework_id=framework_id,
+        executor_id=executor_id,
+        slave_id=slave_id,
+        status=status,
+        timestamp=status.timestamp,
+        uuid=said.uuid,
+        latest_state=said.state,
     )
 
 
@@ -81,6 +114,14 @@ def end(exit_status: int, *, killed: bool) -> tuple["TaskState", str]:
     how = f"terminated with signal {name}" if name else f"exited with status {exit_status}"
     failed = TASK_KILLED if killed else TASK_FAILED
     return (failed if exit_status else TASK_FINISHED), f"Command {how}"
+
+
+def wait_status(exit_status: int | None) -> int:
+    """The exit status of a container as wait(2) has it, and ExitedExecutorMessage; -1 if it is not known."""
+    if exit_status is None:
+        return -1
+    number = exit_status - 128
+    return number if number in signal.valid_signals() else exit_status << 8
 
 
 def never_ran(frameworks: Iterable[FrameworkInfo]) -> "TaskState":

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 RETRY_MIN_SECS = 10.0
 RETRY_MAX_SECS = 600.0
+_KEPT = 32  # of those that the framework has
 
 
 class Stream:
@@ -39,9 +40,17 @@ class Stream:
         updates = self._record.updates
         return updates[self._record.acknowledged] if self._record.acknowledged < len(updates) else None
 
+    @property
+    def waiting(self) -> int:
+        """How many have not been acknowledged."""
+        return len(self._record.updates) - self._record.acknowledged
+
     def add(self, updates: Iterable[StatusUpdate]) -> None:
         """Have them delivered after all others."""
         idle = self.pending is None
+        if self._record.acknowledged > 2 * _KEPT:  # a health check tells of its findings for years
+            del self._record.updates[: self._record.acknowledged - _KEPT]
+            self._record.acknowledged = _KEPT
         self._record.updates.extend(updates)
         self._save(self._record)
         if idle:

@@ -4,15 +4,17 @@ They ask in threads of their own while records change here. So a record is copie
 bytes, which Python's lock makes one.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 from portslice.containers.container import Container
 from portslice.engines.mesos import records, v1
 from portslice.engines.mesos.meta import Meta
 from portslice.engines.mesos.registration import Registration
 from portslice.engines.mesos.schema.mesos_pb2 import SlaveInfo, TaskState
-from portslice.engines.mesos.schema.record_pb2 import TaskRecord
+from portslice.engines.mesos.schema.record_pb2 import ExecutorRecord, TaskRecord
 from portslice.engines.mesos.tasks import Tasks
+
+_R = TypeVar("_R", TaskRecord, ExecutorRecord)
 
 
 class View:
@@ -48,17 +50,27 @@ class View:
         return self._capabilities
 
     def framework(self, framework_id: str) -> dict[str, Any] | None:
-        found = self._tasks.known_framework(framework_id)
-        return None if found is None else v1.to_json(_copy(found).framework)
+        if (task := self._tasks.ledger.known_framework(framework_id)) is not None:
+            return v1.to_json(_copy(task).framework)
+        executor = self._tasks.executors.known_framework(framework_id)
+        return None if executor is None else v1.to_json(_copy(executor).framework)
 
-    def task_state(self, container: Container) -> str | None:
-        record = self._tasks.of_container(container)
-        return None if record is None else TaskState.Name(records.state(record))
+    def executor(self, container: Container) -> dict[str, Any] | None:
+        record = self._tasks.executors.of_container(container)
+        return None if record is None else v1.to_json(_copy(record).executor)
 
-    def task(self, container: Container) -> dict[str, Any] | None:
-        record = self._tasks.of_container(container)
-        return None if record is None else v1.to_json(records.task(_copy(record)))
+    def task_states(self, container: Container) -> list[str] | None:
+        found = self._tasks.ledger.of_container(container)
+        if not found and self._tasks.executors.of_container(container) is None:
+            return None
+        return [TaskState.Name(records.state(record)) for record in found]
+
+    def tasks(self, container: Container) -> list[dict[str, Any]] | None:
+        found = self._tasks.ledger.of_container(container)
+        if not found and self._tasks.executors.of_container(container) is None:
+            return None
+        return [v1.to_json(records.task(_copy(record))) for record in found]
 
 
-def _copy(record: TaskRecord) -> TaskRecord:
-    return TaskRecord.FromString(record.SerializePartialToString())
+def _copy(record: _R) -> _R:
+    return type(record).FromString(record.SerializePartialToString())

@@ -156,7 +156,7 @@ class Mailbox:
         if (objection := self._objection(request, sender, name)) is not None:
             self._complain("Ignoring %s that claims to be from %s, because %s", name, sender, objection)
             return web.Response(status=403, text=f"{self._rule}, and {objection}.\n")
-        body = await _body(request)
+        body = await read_body(request)
         if name not in self._handlers:
             log.warning("Dropping %s from %s: messages of this type are not understood", name, sender)
             return web.Response(status=202)
@@ -218,8 +218,11 @@ def _sender(request: web.Request) -> Pid | None:
         return None
 
 
-async def _body(request: web.Request) -> bytes:
-    """:raises web.HTTPException: it is too large, or does not come."""
+async def read_body(request: web.Request) -> bytes:
+    """The body of a request.
+
+    :raises web.HTTPException: it is too large, or does not come.
+    """
     body = bytearray()
     try:
         async with asyncio.timeout(_PATIENCE_SECS):

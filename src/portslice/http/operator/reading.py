@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from portslice.agent.service import Agent
-from portslice.containers.container import State
 from portslice.flags import as_strings
 from portslice.http.executors import Executor, Framework, resource
 from portslice.http.files import FileInfo, Files
@@ -132,13 +131,12 @@ def _executors(frameworks: list[Framework]) -> Answer:
 
 def _tasks(frameworks: list[Framework]) -> Answer:
     shown = [each for framework in frameworks for each in framework.executors]
-    living = [each for each in shown if not each.ended]
     return {
         "pending_tasks": [],
-        "queued_tasks": [each.task for each in living if each.container.state is State.PREPARING],
-        "launched_tasks": [each.task for each in living if each.container.state is not State.PREPARING],
+        "queued_tasks": [task for each in shown for task in each.queued],
+        "launched_tasks": [task for each in shown for task in each.launched],
         "terminated_tasks": [],
-        "completed_tasks": [each.task for each in shown if each.ended],
+        "completed_tasks": [task for each in shown for task in each.completed],
     }
 
 
@@ -150,7 +148,7 @@ def _executor(executor: Executor) -> Answer:
         "framework_id": _id(container.framework_id),
         "resources": executor.resources,
         "name": container.executor_name,
-        "source": container.name,
+        "source": container.source,
     }
 
 

@@ -150,6 +150,12 @@ class Resource(_message.Message):
     allocation_info: Resource.AllocationInfo
     def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[Value.Type, str]] = ..., scalar: _Optional[_Union[Value.Scalar, _Mapping]] = ..., ranges: _Optional[_Union[Value.Ranges, _Mapping]] = ..., set: _Optional[_Union[Value.Set, _Mapping]] = ..., role: _Optional[str] = ..., allocation_info: _Optional[_Union[Resource.AllocationInfo, _Mapping]] = ...) -> None: ...
 
+class TimeInfo(_message.Message):
+    __slots__ = ("nanoseconds",)
+    NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    nanoseconds: int
+    def __init__(self, nanoseconds: _Optional[int] = ...) -> None: ...
+
 class DurationInfo(_message.Message):
     __slots__ = ("nanoseconds",)
     NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -264,37 +270,39 @@ class Environment(_message.Message):
     def __init__(self, variables: _Optional[_Iterable[_Union[Environment.Variable, _Mapping]]] = ...) -> None: ...
 
 class CommandInfo(_message.Message):
-    __slots__ = ("uris", "environment", "value", "user", "shell", "arguments")
+    __slots__ = ("uris", "environment", "shell", "value", "arguments", "user")
     class URI(_message.Message):
-        __slots__ = ("value",)
+        __slots__ = ("value", "executable", "extract", "cache", "output_file")
         VALUE_FIELD_NUMBER: _ClassVar[int]
+        EXECUTABLE_FIELD_NUMBER: _ClassVar[int]
+        EXTRACT_FIELD_NUMBER: _ClassVar[int]
+        CACHE_FIELD_NUMBER: _ClassVar[int]
+        OUTPUT_FILE_FIELD_NUMBER: _ClassVar[int]
         value: str
-        def __init__(self, value: _Optional[str] = ...) -> None: ...
+        executable: bool
+        extract: bool
+        cache: bool
+        output_file: str
+        def __init__(self, value: _Optional[str] = ..., executable: _Optional[bool] = ..., extract: _Optional[bool] = ..., cache: _Optional[bool] = ..., output_file: _Optional[str] = ...) -> None: ...
     URIS_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
-    VALUE_FIELD_NUMBER: _ClassVar[int]
-    USER_FIELD_NUMBER: _ClassVar[int]
     SHELL_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
     ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
     uris: _containers.RepeatedCompositeFieldContainer[CommandInfo.URI]
     environment: Environment
-    value: str
-    user: str
     shell: bool
+    value: str
     arguments: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, uris: _Optional[_Iterable[_Union[CommandInfo.URI, _Mapping]]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., value: _Optional[str] = ..., user: _Optional[str] = ..., shell: _Optional[bool] = ..., arguments: _Optional[_Iterable[str]] = ...) -> None: ...
+    user: str
+    def __init__(self, uris: _Optional[_Iterable[_Union[CommandInfo.URI, _Mapping]]] = ..., environment: _Optional[_Union[Environment, _Mapping]] = ..., shell: _Optional[bool] = ..., value: _Optional[str] = ..., arguments: _Optional[_Iterable[str]] = ..., user: _Optional[str] = ...) -> None: ...
 
 class KillPolicy(_message.Message):
     __slots__ = ("grace_period",)
     GRACE_PERIOD_FIELD_NUMBER: _ClassVar[int]
     grace_period: DurationInfo
     def __init__(self, grace_period: _Optional[_Union[DurationInfo, _Mapping]] = ...) -> None: ...
-
-class ExecutorInfo(_message.Message):
-    __slots__ = ("executor_id",)
-    EXECUTOR_ID_FIELD_NUMBER: _ClassVar[int]
-    executor_id: ExecutorID
-    def __init__(self, executor_id: _Optional[_Union[ExecutorID, _Mapping]] = ...) -> None: ...
 
 class Label(_message.Message):
     __slots__ = ("key", "value")
@@ -356,13 +364,138 @@ class ContainerInfo(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class HealthCheck(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+class ExecutorInfo(_message.Message):
+    __slots__ = ("type", "executor_id", "framework_id", "command", "container", "resources", "name", "source", "data", "discovery", "shutdown_grace_period", "labels")
+    class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[ExecutorInfo.Type]
+        DEFAULT: _ClassVar[ExecutorInfo.Type]
+        CUSTOM: _ClassVar[ExecutorInfo.Type]
+    UNKNOWN: ExecutorInfo.Type
+    DEFAULT: ExecutorInfo.Type
+    CUSTOM: ExecutorInfo.Type
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_ID_FIELD_NUMBER: _ClassVar[int]
+    FRAMEWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    CONTAINER_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    DISCOVERY_FIELD_NUMBER: _ClassVar[int]
+    SHUTDOWN_GRACE_PERIOD_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    type: ExecutorInfo.Type
+    executor_id: ExecutorID
+    framework_id: FrameworkID
+    command: CommandInfo
+    container: ContainerInfo
+    resources: _containers.RepeatedCompositeFieldContainer[Resource]
+    name: str
+    source: str
+    data: bytes
+    discovery: DiscoveryInfo
+    shutdown_grace_period: DurationInfo
+    labels: Labels
+    def __init__(self, type: _Optional[_Union[ExecutorInfo.Type, str]] = ..., executor_id: _Optional[_Union[ExecutorID, _Mapping]] = ..., framework_id: _Optional[_Union[FrameworkID, _Mapping]] = ..., command: _Optional[_Union[CommandInfo, _Mapping]] = ..., container: _Optional[_Union[ContainerInfo, _Mapping]] = ..., resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ..., name: _Optional[str] = ..., source: _Optional[str] = ..., data: _Optional[bytes] = ..., discovery: _Optional[_Union[DiscoveryInfo, _Mapping]] = ..., shutdown_grace_period: _Optional[_Union[DurationInfo, _Mapping]] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ...) -> None: ...
 
 class CheckInfo(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("type", "command", "http", "tcp", "delay_seconds", "interval_seconds", "timeout_seconds")
+    class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[CheckInfo.Type]
+        COMMAND: _ClassVar[CheckInfo.Type]
+        HTTP: _ClassVar[CheckInfo.Type]
+        TCP: _ClassVar[CheckInfo.Type]
+    UNKNOWN: CheckInfo.Type
+    COMMAND: CheckInfo.Type
+    HTTP: CheckInfo.Type
+    TCP: CheckInfo.Type
+    class Command(_message.Message):
+        __slots__ = ("command",)
+        COMMAND_FIELD_NUMBER: _ClassVar[int]
+        command: CommandInfo
+        def __init__(self, command: _Optional[_Union[CommandInfo, _Mapping]] = ...) -> None: ...
+    class Http(_message.Message):
+        __slots__ = ("port", "path")
+        PORT_FIELD_NUMBER: _ClassVar[int]
+        PATH_FIELD_NUMBER: _ClassVar[int]
+        port: int
+        path: str
+        def __init__(self, port: _Optional[int] = ..., path: _Optional[str] = ...) -> None: ...
+    class Tcp(_message.Message):
+        __slots__ = ("port",)
+        PORT_FIELD_NUMBER: _ClassVar[int]
+        port: int
+        def __init__(self, port: _Optional[int] = ...) -> None: ...
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    HTTP_FIELD_NUMBER: _ClassVar[int]
+    TCP_FIELD_NUMBER: _ClassVar[int]
+    DELAY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    type: CheckInfo.Type
+    command: CheckInfo.Command
+    http: CheckInfo.Http
+    tcp: CheckInfo.Tcp
+    delay_seconds: float
+    interval_seconds: float
+    timeout_seconds: float
+    def __init__(self, type: _Optional[_Union[CheckInfo.Type, str]] = ..., command: _Optional[_Union[CheckInfo.Command, _Mapping]] = ..., http: _Optional[_Union[CheckInfo.Http, _Mapping]] = ..., tcp: _Optional[_Union[CheckInfo.Tcp, _Mapping]] = ..., delay_seconds: _Optional[float] = ..., interval_seconds: _Optional[float] = ..., timeout_seconds: _Optional[float] = ...) -> None: ...
+
+class HealthCheck(_message.Message):
+    __slots__ = ("delay_seconds", "interval_seconds", "timeout_seconds", "consecutive_failures", "grace_period_seconds", "type", "command", "http", "tcp")
+    class Type(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[HealthCheck.Type]
+        COMMAND: _ClassVar[HealthCheck.Type]
+        HTTP: _ClassVar[HealthCheck.Type]
+        TCP: _ClassVar[HealthCheck.Type]
+    UNKNOWN: HealthCheck.Type
+    COMMAND: HealthCheck.Type
+    HTTP: HealthCheck.Type
+    TCP: HealthCheck.Type
+    class HTTPCheckInfo(_message.Message):
+        __slots__ = ("protocol", "scheme", "port", "path", "statuses")
+        PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+        SCHEME_FIELD_NUMBER: _ClassVar[int]
+        PORT_FIELD_NUMBER: _ClassVar[int]
+        PATH_FIELD_NUMBER: _ClassVar[int]
+        STATUSES_FIELD_NUMBER: _ClassVar[int]
+        protocol: NetworkInfo.Protocol
+        scheme: str
+        port: int
+        path: str
+        statuses: _containers.RepeatedScalarFieldContainer[int]
+        def __init__(self, protocol: _Optional[_Union[NetworkInfo.Protocol, str]] = ..., scheme: _Optional[str] = ..., port: _Optional[int] = ..., path: _Optional[str] = ..., statuses: _Optional[_Iterable[int]] = ...) -> None: ...
+    class TCPCheckInfo(_message.Message):
+        __slots__ = ("protocol", "port")
+        PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+        PORT_FIELD_NUMBER: _ClassVar[int]
+        protocol: NetworkInfo.Protocol
+        port: int
+        def __init__(self, protocol: _Optional[_Union[NetworkInfo.Protocol, str]] = ..., port: _Optional[int] = ...) -> None: ...
+    DELAY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CONSECUTIVE_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    GRACE_PERIOD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    HTTP_FIELD_NUMBER: _ClassVar[int]
+    TCP_FIELD_NUMBER: _ClassVar[int]
+    delay_seconds: float
+    interval_seconds: float
+    timeout_seconds: float
+    consecutive_failures: int
+    grace_period_seconds: float
+    type: HealthCheck.Type
+    command: CommandInfo
+    http: HealthCheck.HTTPCheckInfo
+    tcp: HealthCheck.TCPCheckInfo
+    def __init__(self, delay_seconds: _Optional[float] = ..., interval_seconds: _Optional[float] = ..., timeout_seconds: _Optional[float] = ..., consecutive_failures: _Optional[int] = ..., grace_period_seconds: _Optional[float] = ..., type: _Optional[_Union[HealthCheck.Type, str]] = ..., command: _Optional[_Union[CommandInfo, _Mapping]] = ..., http: _Optional[_Union[HealthCheck.HTTPCheckInfo, _Mapping]] = ..., tcp: _Optional[_Union[HealthCheck.TCPCheckInfo, _Mapping]] = ...) -> None: ...
 
 class TaskInfo(_message.Message):
     __slots__ = ("name", "task_id", "slave_id", "resources", "executor", "data", "command", "health_check", "container", "labels", "discovery", "kill_policy", "check", "max_completion_time")
@@ -431,8 +564,41 @@ class ContainerStatus(_message.Message):
     container_id: ContainerID
     def __init__(self, network_infos: _Optional[_Iterable[_Union[NetworkInfo, _Mapping]]] = ..., executor_pid: _Optional[int] = ..., container_id: _Optional[_Union[ContainerID, _Mapping]] = ...) -> None: ...
 
+class CheckStatusInfo(_message.Message):
+    __slots__ = ("type", "command", "http", "tcp")
+    class Command(_message.Message):
+        __slots__ = ("exit_code",)
+        EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+        exit_code: int
+        def __init__(self, exit_code: _Optional[int] = ...) -> None: ...
+    class Http(_message.Message):
+        __slots__ = ("status_code",)
+        STATUS_CODE_FIELD_NUMBER: _ClassVar[int]
+        status_code: int
+        def __init__(self, status_code: _Optional[int] = ...) -> None: ...
+    class Tcp(_message.Message):
+        __slots__ = ("succeeded",)
+        SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
+        succeeded: bool
+        def __init__(self, succeeded: _Optional[bool] = ...) -> None: ...
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    HTTP_FIELD_NUMBER: _ClassVar[int]
+    TCP_FIELD_NUMBER: _ClassVar[int]
+    type: CheckInfo.Type
+    command: CheckStatusInfo.Command
+    http: CheckStatusInfo.Http
+    tcp: CheckStatusInfo.Tcp
+    def __init__(self, type: _Optional[_Union[CheckInfo.Type, str]] = ..., command: _Optional[_Union[CheckStatusInfo.Command, _Mapping]] = ..., http: _Optional[_Union[CheckStatusInfo.Http, _Mapping]] = ..., tcp: _Optional[_Union[CheckStatusInfo.Tcp, _Mapping]] = ...) -> None: ...
+
+class TaskResourceLimitation(_message.Message):
+    __slots__ = ("resources",)
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    resources: _containers.RepeatedCompositeFieldContainer[Resource]
+    def __init__(self, resources: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ...) -> None: ...
+
 class TaskStatus(_message.Message):
-    __slots__ = ("task_id", "state", "message", "slave_id", "timestamp", "executor_id", "source", "reason", "uuid", "container_status")
+    __slots__ = ("task_id", "state", "message", "source", "reason", "data", "slave_id", "executor_id", "timestamp", "uuid", "healthy", "check_status", "labels", "container_status", "unreachable_time", "limitation")
     class Source(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SOURCE_MASTER: _ClassVar[TaskStatus.Source]
@@ -444,44 +610,86 @@ class TaskStatus(_message.Message):
     class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         REASON_COMMAND_EXECUTOR_FAILED: _ClassVar[TaskStatus.Reason]
+        REASON_CONTAINER_LAUNCH_FAILED: _ClassVar[TaskStatus.Reason]
+        REASON_CONTAINER_LIMITATION: _ClassVar[TaskStatus.Reason]
+        REASON_CONTAINER_LIMITATION_DISK: _ClassVar[TaskStatus.Reason]
+        REASON_CONTAINER_LIMITATION_MEMORY: _ClassVar[TaskStatus.Reason]
+        REASON_CONTAINER_PREEMPTED: _ClassVar[TaskStatus.Reason]
+        REASON_CONTAINER_UPDATE_FAILED: _ClassVar[TaskStatus.Reason]
+        REASON_MAX_COMPLETION_TIME_REACHED: _ClassVar[TaskStatus.Reason]
+        REASON_EXECUTOR_REGISTRATION_TIMEOUT: _ClassVar[TaskStatus.Reason]
+        REASON_EXECUTOR_REREGISTRATION_TIMEOUT: _ClassVar[TaskStatus.Reason]
         REASON_EXECUTOR_TERMINATED: _ClassVar[TaskStatus.Reason]
+        REASON_EXECUTOR_UNREGISTERED: _ClassVar[TaskStatus.Reason]
+        REASON_FRAMEWORK_REMOVED: _ClassVar[TaskStatus.Reason]
         REASON_INVALID_OFFERS: _ClassVar[TaskStatus.Reason]
         REASON_RECONCILIATION: _ClassVar[TaskStatus.Reason]
         REASON_SLAVE_DISCONNECTED: _ClassVar[TaskStatus.Reason]
         REASON_SLAVE_REMOVED: _ClassVar[TaskStatus.Reason]
         REASON_SLAVE_RESTARTED: _ClassVar[TaskStatus.Reason]
+        REASON_TASK_KILLED_DURING_LAUNCH: _ClassVar[TaskStatus.Reason]
+        REASON_TASK_CHECK_STATUS_UPDATED: _ClassVar[TaskStatus.Reason]
+        REASON_TASK_HEALTH_CHECK_STATUS_UPDATED: _ClassVar[TaskStatus.Reason]
+        REASON_TASK_GROUP_INVALID: _ClassVar[TaskStatus.Reason]
         REASON_TASK_INVALID: _ClassVar[TaskStatus.Reason]
-        REASON_CONTAINER_LAUNCH_FAILED: _ClassVar[TaskStatus.Reason]
+        REASON_TASK_UNKNOWN: _ClassVar[TaskStatus.Reason]
     REASON_COMMAND_EXECUTOR_FAILED: TaskStatus.Reason
+    REASON_CONTAINER_LAUNCH_FAILED: TaskStatus.Reason
+    REASON_CONTAINER_LIMITATION: TaskStatus.Reason
+    REASON_CONTAINER_LIMITATION_DISK: TaskStatus.Reason
+    REASON_CONTAINER_LIMITATION_MEMORY: TaskStatus.Reason
+    REASON_CONTAINER_PREEMPTED: TaskStatus.Reason
+    REASON_CONTAINER_UPDATE_FAILED: TaskStatus.Reason
+    REASON_MAX_COMPLETION_TIME_REACHED: TaskStatus.Reason
+    REASON_EXECUTOR_REGISTRATION_TIMEOUT: TaskStatus.Reason
+    REASON_EXECUTOR_REREGISTRATION_TIMEOUT: TaskStatus.Reason
     REASON_EXECUTOR_TERMINATED: TaskStatus.Reason
+    REASON_EXECUTOR_UNREGISTERED: TaskStatus.Reason
+    REASON_FRAMEWORK_REMOVED: TaskStatus.Reason
     REASON_INVALID_OFFERS: TaskStatus.Reason
     REASON_RECONCILIATION: TaskStatus.Reason
     REASON_SLAVE_DISCONNECTED: TaskStatus.Reason
     REASON_SLAVE_REMOVED: TaskStatus.Reason
     REASON_SLAVE_RESTARTED: TaskStatus.Reason
+    REASON_TASK_KILLED_DURING_LAUNCH: TaskStatus.Reason
+    REASON_TASK_CHECK_STATUS_UPDATED: TaskStatus.Reason
+    REASON_TASK_HEALTH_CHECK_STATUS_UPDATED: TaskStatus.Reason
+    REASON_TASK_GROUP_INVALID: TaskStatus.Reason
     REASON_TASK_INVALID: TaskStatus.Reason
-    REASON_CONTAINER_LAUNCH_FAILED: TaskStatus.Reason
+    REASON_TASK_UNKNOWN: TaskStatus.Reason
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
-    SLAVE_ID_FIELD_NUMBER: _ClassVar[int]
-    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
-    EXECUTOR_ID_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    SLAVE_ID_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_ID_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     UUID_FIELD_NUMBER: _ClassVar[int]
+    HEALTHY_FIELD_NUMBER: _ClassVar[int]
+    CHECK_STATUS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_STATUS_FIELD_NUMBER: _ClassVar[int]
+    UNREACHABLE_TIME_FIELD_NUMBER: _ClassVar[int]
+    LIMITATION_FIELD_NUMBER: _ClassVar[int]
     task_id: TaskID
     state: TaskState
     message: str
-    slave_id: SlaveID
-    timestamp: float
-    executor_id: ExecutorID
     source: TaskStatus.Source
     reason: TaskStatus.Reason
+    data: bytes
+    slave_id: SlaveID
+    executor_id: ExecutorID
+    timestamp: float
     uuid: bytes
+    healthy: bool
+    check_status: CheckStatusInfo
+    labels: Labels
     container_status: ContainerStatus
-    def __init__(self, task_id: _Optional[_Union[TaskID, _Mapping]] = ..., state: _Optional[_Union[TaskState, str]] = ..., message: _Optional[str] = ..., slave_id: _Optional[_Union[SlaveID, _Mapping]] = ..., timestamp: _Optional[float] = ..., executor_id: _Optional[_Union[ExecutorID, _Mapping]] = ..., source: _Optional[_Union[TaskStatus.Source, str]] = ..., reason: _Optional[_Union[TaskStatus.Reason, str]] = ..., uuid: _Optional[bytes] = ..., container_status: _Optional[_Union[ContainerStatus, _Mapping]] = ...) -> None: ...
+    unreachable_time: TimeInfo
+    limitation: TaskResourceLimitation
+    def __init__(self, task_id: _Optional[_Union[TaskID, _Mapping]] = ..., state: _Optional[_Union[TaskState, str]] = ..., message: _Optional[str] = ..., source: _Optional[_Union[TaskStatus.Source, str]] = ..., reason: _Optional[_Union[TaskStatus.Reason, str]] = ..., data: _Optional[bytes] = ..., slave_id: _Optional[_Union[SlaveID, _Mapping]] = ..., executor_id: _Optional[_Union[ExecutorID, _Mapping]] = ..., timestamp: _Optional[float] = ..., uuid: _Optional[bytes] = ..., healthy: _Optional[bool] = ..., check_status: _Optional[_Union[CheckStatusInfo, _Mapping]] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ..., container_status: _Optional[_Union[ContainerStatus, _Mapping]] = ..., unreachable_time: _Optional[_Union[TimeInfo, _Mapping]] = ..., limitation: _Optional[_Union[TaskResourceLimitation, _Mapping]] = ...) -> None: ...
 
 class Task(_message.Message):
     __slots__ = ("name", "task_id", "framework_id", "executor_id", "slave_id", "state", "resources", "statuses", "status_update_state", "status_update_uuid", "labels", "discovery", "container", "user", "health_check", "kill_policy")

@@ -20,20 +20,22 @@ class RegisterSlaveMessage(_message.Message):
     def __init__(self, slave: _Optional[_Union[_mesos_pb2.SlaveInfo, _Mapping]] = ..., version: _Optional[str] = ..., agent_capabilities: _Optional[_Iterable[_Union[_mesos_pb2.SlaveInfo.Capability, _Mapping]]] = ..., resource_version_uuid: _Optional[_Union[_mesos_pb2.UUID, _Mapping]] = ...) -> None: ...
 
 class ReregisterSlaveMessage(_message.Message):
-    __slots__ = ("slave", "tasks", "version", "frameworks", "agent_capabilities", "resource_version_uuid")
+    __slots__ = ("slave", "tasks", "executor_infos", "version", "frameworks", "agent_capabilities", "resource_version_uuid")
     SLAVE_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_INFOS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FRAMEWORKS_FIELD_NUMBER: _ClassVar[int]
     AGENT_CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_VERSION_UUID_FIELD_NUMBER: _ClassVar[int]
     slave: _mesos_pb2.SlaveInfo
     tasks: _containers.RepeatedCompositeFieldContainer[_mesos_pb2.Task]
+    executor_infos: _containers.RepeatedCompositeFieldContainer[_mesos_pb2.ExecutorInfo]
     version: str
     frameworks: _containers.RepeatedCompositeFieldContainer[_mesos_pb2.FrameworkInfo]
     agent_capabilities: _containers.RepeatedCompositeFieldContainer[_mesos_pb2.SlaveInfo.Capability]
     resource_version_uuid: _mesos_pb2.UUID
-    def __init__(self, slave: _Optional[_Union[_mesos_pb2.SlaveInfo, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_mesos_pb2.Task, _Mapping]]] = ..., version: _Optional[str] = ..., frameworks: _Optional[_Iterable[_Union[_mesos_pb2.FrameworkInfo, _Mapping]]] = ..., agent_capabilities: _Optional[_Iterable[_Union[_mesos_pb2.SlaveInfo.Capability, _Mapping]]] = ..., resource_version_uuid: _Optional[_Union[_mesos_pb2.UUID, _Mapping]] = ...) -> None: ...
+    def __init__(self, slave: _Optional[_Union[_mesos_pb2.SlaveInfo, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_mesos_pb2.Task, _Mapping]]] = ..., executor_infos: _Optional[_Iterable[_Union[_mesos_pb2.ExecutorInfo, _Mapping]]] = ..., version: _Optional[str] = ..., frameworks: _Optional[_Iterable[_Union[_mesos_pb2.FrameworkInfo, _Mapping]]] = ..., agent_capabilities: _Optional[_Iterable[_Union[_mesos_pb2.SlaveInfo.Capability, _Mapping]]] = ..., resource_version_uuid: _Optional[_Union[_mesos_pb2.UUID, _Mapping]] = ...) -> None: ...
 
 class MasterSlaveConnection(_message.Message):
     __slots__ = ("total_ping_timeout_seconds",)
@@ -114,26 +116,30 @@ class ShutdownFrameworkMessage(_message.Message):
     def __init__(self, framework_id: _Optional[_Union[_mesos_pb2.FrameworkID, _Mapping]] = ...) -> None: ...
 
 class RunTaskMessage(_message.Message):
-    __slots__ = ("framework_id", "framework", "pid", "task")
+    __slots__ = ("framework_id", "framework", "pid", "task", "launch_executor")
     FRAMEWORK_ID_FIELD_NUMBER: _ClassVar[int]
     FRAMEWORK_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
+    LAUNCH_EXECUTOR_FIELD_NUMBER: _ClassVar[int]
     framework_id: _mesos_pb2.FrameworkID
     framework: _mesos_pb2.FrameworkInfo
     pid: str
     task: _mesos_pb2.TaskInfo
-    def __init__(self, framework_id: _Optional[_Union[_mesos_pb2.FrameworkID, _Mapping]] = ..., framework: _Optional[_Union[_mesos_pb2.FrameworkInfo, _Mapping]] = ..., pid: _Optional[str] = ..., task: _Optional[_Union[_mesos_pb2.TaskInfo, _Mapping]] = ...) -> None: ...
+    launch_executor: bool
+    def __init__(self, framework_id: _Optional[_Union[_mesos_pb2.FrameworkID, _Mapping]] = ..., framework: _Optional[_Union[_mesos_pb2.FrameworkInfo, _Mapping]] = ..., pid: _Optional[str] = ..., task: _Optional[_Union[_mesos_pb2.TaskInfo, _Mapping]] = ..., launch_executor: _Optional[bool] = ...) -> None: ...
 
 class RunTaskGroupMessage(_message.Message):
-    __slots__ = ("framework", "executor", "task_group")
+    __slots__ = ("framework", "executor", "task_group", "launch_executor")
     FRAMEWORK_FIELD_NUMBER: _ClassVar[int]
     EXECUTOR_FIELD_NUMBER: _ClassVar[int]
     TASK_GROUP_FIELD_NUMBER: _ClassVar[int]
+    LAUNCH_EXECUTOR_FIELD_NUMBER: _ClassVar[int]
     framework: _mesos_pb2.FrameworkInfo
     executor: _mesos_pb2.ExecutorInfo
     task_group: _mesos_pb2.TaskGroupInfo
-    def __init__(self, framework: _Optional[_Union[_mesos_pb2.FrameworkInfo, _Mapping]] = ..., executor: _Optional[_Union[_mesos_pb2.ExecutorInfo, _Mapping]] = ..., task_group: _Optional[_Union[_mesos_pb2.TaskGroupInfo, _Mapping]] = ...) -> None: ...
+    launch_executor: bool
+    def __init__(self, framework: _Optional[_Union[_mesos_pb2.FrameworkInfo, _Mapping]] = ..., executor: _Optional[_Union[_mesos_pb2.ExecutorInfo, _Mapping]] = ..., task_group: _Optional[_Union[_mesos_pb2.TaskGroupInfo, _Mapping]] = ..., launch_executor: _Optional[bool] = ...) -> None: ...
 
 class KillTaskMessage(_message.Message):
     __slots__ = ("framework_id", "task_id", "kill_policy")
@@ -204,6 +210,18 @@ class ExitedExecutorMessage(_message.Message):
     def __init__(self, slave_id: _Optional[_Union[_mesos_pb2.SlaveID, _Mapping]] = ..., framework_id: _Optional[_Union[_mesos_pb2.FrameworkID, _Mapping]] = ..., executor_id: _Optional[_Union[_mesos_pb2.ExecutorID, _Mapping]] = ..., status: _Optional[int] = ...) -> None: ...
 
 class FrameworkToExecutorMessage(_message.Message):
+    __slots__ = ("slave_id", "framework_id", "executor_id", "data")
+    SLAVE_ID_FIELD_NUMBER: _ClassVar[int]
+    FRAMEWORK_ID_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_ID_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    slave_id: _mesos_pb2.SlaveID
+    framework_id: _mesos_pb2.FrameworkID
+    executor_id: _mesos_pb2.ExecutorID
+    data: bytes
+    def __init__(self, slave_id: _Optional[_Union[_mesos_pb2.SlaveID, _Mapping]] = ..., framework_id: _Optional[_Union[_mesos_pb2.FrameworkID, _Mapping]] = ..., executor_id: _Optional[_Union[_mesos_pb2.ExecutorID, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class ExecutorToFrameworkMessage(_message.Message):
     __slots__ = ("slave_id", "framework_id", "executor_id", "data")
     SLAVE_ID_FIELD_NUMBER: _ClassVar[int]
     FRAMEWORK_ID_FIELD_NUMBER: _ClassVar[int]

@@ -26,7 +26,7 @@ from portslice.engines.mesos.schema import mesos_pb2 as portslice_dot_engines_do
 from portslice.engines.mesos.schema import messages_pb2 as portslice_dot_engines_dot_mesos_dot_schema_dot_messages__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+portslice/engines/mesos/schema/record.proto\x12\x0fportslice.mesos\x1a*portslice/engines/mesos/schema/mesos.proto\x1a-portslice/engines/mesos/schema/messages.proto\"\xc8\x01\n\nTaskRecord\x12\'\n\tframework\x18\x01 \x02(\x0b\x32\x14.mesos.FrameworkInfo\x12\x1d\n\x04task\x18\x02 \x02(\x0b\x32\x0f.mesos.TaskInfo\x12-\n\x07updates\x18\x03 \x03(\x0b\x32\x1c.mesos.internal.StatusUpdate\x12\x17\n\x0c\x61\x63knowledged\x18\x04 \x01(\r:\x01\x30\x12\x15\n\x06killed\x18\x05 \x01(\x08:\x05\x66\x61lse\x12\x13\n\x08received\x18\x06 \x01(\x01:\x01\x30')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+portslice/engines/mesos/schema/record.proto\x12\x0fportslice.mesos\x1a*portslice/engines/mesos/schema/mesos.proto\x1a-portslice/engines/mesos/schema/messages.proto\"\xd0\x02\n\nTaskRecord\x12\'\n\tframework\x18\x01 \x02(\x0b\x32\x14.mesos.FrameworkInfo\x12\x1d\n\x04task\x18\x02 \x02(\x0b\x32\x0f.mesos.TaskInfo\x12-\n\x07updates\x18\x03 \x03(\x0b\x32\x1c.mesos.internal.StatusUpdate\x12\x17\n\x0c\x61\x63knowledged\x18\x04 \x01(\r:\x01\x30\x12\x15\n\x06killed\x18\x05 \x01(\x08:\x05\x66\x61lse\x12\x13\n\x08received\x18\x06 \x01(\x01:\x01\x30\x12&\n\x0b\x65xecutor_id\x18\x07 \x01(\x0b\x32\x11.mesos.ExecutorID\x12\x1c\n\x05group\x18\x08 \x03(\x0b\x32\r.mesos.TaskID\x12\x18\n\tdelivered\x18\t \x01(\x08:\x05\x66\x61lse\x12&\n\x0bkill_policy\x18\n \x01(\x0b\x32\x11.mesos.KillPolicy\"\xf7\x01\n\x0e\x45xecutorRecord\x12\'\n\tframework\x18\x01 \x02(\x0b\x32\x14.mesos.FrameworkInfo\x12%\n\x08\x65xecutor\x18\x02 \x02(\x0b\x32\x13.mesos.ExecutorInfo\x12 \n\x08slave_id\x18\x03 \x02(\x0b\x32\x0e.mesos.SlaveID\x12\x13\n\x08received\x18\x04 \x01(\x01:\x01\x30\x12\x19\n\nsubscribed\x18\x05 \x01(\x08:\x05\x66\x61lse\x12\x15\n\x06\x65nding\x18\x06 \x01(\x08:\x05\x66\x61lse\x12\x14\n\x05\x65nded\x18\x07 \x01(\x08:\x05\x66\x61lse\x12\x16\n\x07\x63ommand\x18\x08 \x01(\x08:\x05\x66\x61lse')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'portslice.engines.mesos.sch
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TASKRECORD']._serialized_start=156
-  _globals['_TASKRECORD']._serialized_end=356
+  _globals['_TASKRECORD']._serialized_end=492
+  _globals['_EXECUTORRECORD']._serialized_start=495
+  _globals['_EXECUTORRECORD']._serialized_end=742
 # @@protoc_insertion_point(module_scope)

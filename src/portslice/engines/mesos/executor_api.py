@@ -1,0 +1,236 @@
+"""/api/v1/executor: what executors call, and the streams of their events (Mesos' v1 executor API, in JSON or protobuf).
+
+This is on TCP, where a secret of each executor would be the usual proof of who calls. Here the connection itself is the
+proof: a container sends from its own slice of the ports alone, which the kernel enforces, whoever it is inside. So a
+call comes from the container that owns the port of its other end, if that end has one of the host's addresses and is no
+socket of the host's own; and that container must be the executor in whose name the call is. Nobody else comes so far,
+neither the host's processes, nor other containers, nor the world. Ports go from one container to another, but no
+connection does: what was sent over it before, and is read when its port is another container's, is nobody's.
+
+Texts and codes are Mesos'.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import ip_address
+from weakref import WeakKeyDictionary
+
+from aiohttp import hdrs, web
+from google.protobuf.message import DecodeError
+
+from portslice.agent.service import Agent
+from portslice.containers.container import Container, State
+from portslice.engines.mesos import streams
+from portslice.engines.mesos.executors import Executor, Executors
+from portslice.engines.mesos.schema.executor_pb2 import Call, Event
+from portslice.engines.mesos.schema.mesos_pb2 import TASK_STAGING, SlaveInfo, TaskStatus
+from portslice.engines.mesos.schema.messages_pb2 import ExecutorToFrameworkMessage
+from portslice.engines.mesos.v1 import from_json, to_json
+from portslice.engines.mesos.wire import read_body
+from portslice.errors import ParseError
+from portslice.network.sockdiag import SockDiag
+
+PATH = "/api/v1/executor"
+HEARTBEAT_SECS = 30 * 60.0  # Mesos' DEFAULT_EXECUTOR_HEARTBEAT_INTERVAL
+_JSON, _PROTOBUF = "application/json", "application/x-protobuf"
+_TYPES = f"{_JSON} or {_PROTOBUF}"
+
+
+class EventStream(streams.Events):
+    """Events on their way to an executor."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        super().__init__(self._encoded(Event(type=Event.HEARTBEAT)), HEARTBEAT_SECS)
+
+    def put(self, event: Event) -> None:
+        """An event."""
+        self.put_bytes(self._encoded(event))
+
+    def _encoded(self, event: Event) -> bytes:
+        return streams.line(to_json(event)) if self._kind == _JSON else event.SerializeToString()
+
+
+class ExecutorApi:
+    """The endpoint.
+
+    :param recovered: whether the executors of an earlier agent are known by now.
+    :param info: what executors are told of this agent.
+    :param forward: hands a message to the master.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        executors: Executors,
+        *,
+        recovered: Callable[[], bool],
+        info: Callable[[], SlaveInfo],
+        forward: Callable[[ExecutorToFrameworkMessage], None],
+    ) -> None:
+        self._agent = agent
+        self._executors = executors
+        self._recovered = recovered
+        self._info = info
+        self._forward = forward
+        self._diag = SockDiag()
+        self._connections: WeakKeyDictionary[asyncio.Transport, str] = WeakKeyDictionary()  # to containers' ids
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post(PATH, self.call)]
+
+    async def call(self, request: web.Request) -> web.StreamResponse:
+        """Calls of executors (Mesos' v1 executor API), which only an executor's own container may make."""
+        if not self._recovered():
+            raise web.HTTPServiceUnavailable(text="Agent has not finished recovery")
+        container = self._caller(request)
+        call = _parsed(request, await read_body(request))
+        _validate(call)
+        kind = _accepted(request) if call.type == Call.SUBSCRIBE else _JSON
+        executor = self._executor(call, container)
+        if call.type == Call.SUBSCRIBE:
+            return await self._subscribe(request, executor, container, call.subscribe, kind)
+        if not executor.record.subscribed:
+            raise web.HTTPForbidden(text="Executor is not subscribed")
+        match call.type:
+            case Call.UPDATE:
+                self._executors.update(executor, call.update.status)
+            case Call.MESSAGE:
+                self._forward(
+                    ExecutorToFrameworkMessage(
+                        slave_id=executor.record.slave_id,
+                        framework_id=call.framework_id,
+                        executor_id=call.executor_id,
+                        data=call.message.data,
+                    )
+                )
+            case Call.UNKNOWN:
+                raise web.HTTPNotImplemented(text="501 Not Implemented.")
+        return web.Response(status=202)
+
+    def _caller(self, request: web.Request) -> Container:
+        """The container that calls."""
+        isolator, connection = self._agent.port_mapping, request.transport
+        if isolator is None or connection is None:
+            raise web.HTTPForbidden(text="Without network/port_mapping nobody can tell executors from others")
+        peer, own = (connection.get_extra_info(end) for end in ("peername", "sockname"))
+        ip, port = peer[0], peer[1]
+        address = ip_address(ip)
+        ours = address.is_loopback or address in isolator.addresses.shared
+        if ours and self._diag.owner(peer, own) is None:
+            for container in self._agent.containerizer.all():
+                if container.state is State.EXITED or not _owns(container, port):
+                    continue
+                if self._connections.setdefault(connection, container.id) == container.id:
+                    return container
+        raise web.HTTPForbidden(text=f"Executors call from inside their containers, and {ip}:{port} is not in one")
+
+    def _executor(self, call: Call, container: Container) -> Executor:
+        """The executor in whose name it calls."""
+        executor = self._executors.find(call.framework_id, call.executor_id)
+        if executor is None and not self._executors.has_framework(call.framework_id):
+            raise web.HTTPBadRequest(text="Framework cannot be found")
+        if executor is None:
+            raise web.HTTPBadRequest(text="Executor cannot be found")
+        if (container.framework_id, container.name) != executor.key:
+            raise web.HTTPForbidden(
+                text=f"Only the container of executor '{executor.key[1]}' may call in its name, and this is "
+                f"'{container.name}'"
+            )
+        return executor
+
+    async def _subscribe(
+        self, request: web.Request, executor: Executor, container: Container, missed: Call.Subscribe, kind: str
+    ) -> web.StreamResponse:
+        stream = EventStream(kind)
+        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: kind})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        self._executors.subscribe(executor, container, missed, stream, self._info())
+        try:
+            with suppress(OSError):
+                await stream.copy_to(request, response)
+        finally:
+            self._executors.unsubscribed(executor, stream)
+        return response
+
+
+def _owns(container: Container, port: int) -> bool:
+    network = container.network
+    return network is not None and (port in network.ephemeral or port in network.ports)
+
+
+def _parsed(request: web.Request, body: bytes) -> Call:
+    given = request.headers.get(hdrs.CONTENT_TYPE)
+    if given is None:
+        raise web.HTTPBadRequest(text="Expecting 'Content-Type' to be present")
+    kind = given.partition(";")[0].strip()
+    if kind == _PROTOBUF:
+        try:
+            call = Call.FromString(body)
+        except DecodeError:
+            raise web.HTTPBadRequest(text="Failed to parse body into Call protobuf") from None
+        if not call.IsInitialized():
+            raise _invalid("Not initialized: " + ", ".join(call.FindInitializationErrors()))  # type: ignore[attr-defined]
+        return call
+    if kind != _JSON:
+        raise web.HTTPUnsupportedMediaType(text=f"Expecting 'Content-Type' of {_TYPES}")
+    try:
+        content = json.loads(body)
+    except json.JSONDecodeError as error:
+        near = error.doc[error.pos :].partition("\n")[0][:100]
+        text = f"Failed to parse body into JSON: syntax error at line {error.lineno} near: {near}"
+        raise web.HTTPBadRequest(text=text) from None
+    except (ValueError, RecursionError) as error:
+        raise web.HTTPBadRequest(text=f"Failed to parse body into JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise web.HTTPBadRequest(text="Failed to parse body into JSON: Expecting an object")
+    try:
+        return from_json(Call, content)
+    except ParseError as error:
+        raise web.HTTPBadRequest(text=str(error)) from None
+
+
+def _accepted(request: web.Request) -> str:
+    """The content type of the answer."""
+    accepts = request.headers.get(hdrs.ACCEPT, "*/*")
+    for kind in (_JSON, _PROTOBUF):
+        if any(each in accepts for each in (kind, "application/*", "*/*")):
+            return kind
+    raise web.HTTPNotAcceptable(text=f"Expecting 'Accept' to allow {_TYPES}")
+
+
+def _validate(call: Call) -> None:
+    """As slave/validation.cpp has it."""
+    if not call.HasField("type"):
+        raise _invalid("Expecting 'type' to be present")
+    member = Call.Type.Name(call.type).lower()
+    if member in ("subscribe", "update", "message") and not call.HasField(member):
+        raise _invalid(f"Expecting '{member}' to be present")
+    if call.type == Call.UPDATE:
+        _validate_status(call, call.update.status)
+    for update in call.subscribe.unacknowledged_updates:
+        _validate_status(call, update.status)
+
+
+def _validate_status(call: Call, status: TaskStatus) -> None:
+    who = f"executor {call.executor_id.value[:250]} of framework {call.framework_id.value[:250]}"
+    if not status.HasField("uuid"):
+        raise _invalid("Expecting 'uuid' to be present")
+    if len(status.uuid) != 16:
+        raise _invalid(f"Not a valid UUID: it has {len(status.uuid)} bytes, not 16")
+    if status.HasField("executor_id") and status.executor_id != call.executor_id:
+        raise _invalid(
+            f"ExecutorID in Call: {call.executor_id.value[:250]} does not match ExecutorID in TaskStatus: "
+            f"{status.executor_id.value[:250]}"
+        )
+    if status.source != TaskStatus.SOURCE_EXECUTOR:
+        raise _invalid(f"Received Call from {who} with invalid source, expecting 'SOURCE_EXECUTOR'")
+    if status.state == TASK_STAGING:
+        raise _invalid(f"Received TASK_STAGING from {who} which is not allowed")
+
+
+def _invalid(what: str) -> web.HTTPBadRequest:
+    return web.HTTPBadRequest(text=f"Failed to validate Executor::Call: {what}")
