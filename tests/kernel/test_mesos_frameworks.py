@@ -1,6 +1,7 @@
 """Real frameworks, unchanged, run a task in its slice on a genuine Apache Mesos 1.11.0 master and on one of ours:
-mesoshttp and pymesos of PyPI, and mesos-go of Debian."""
+mesoshttp and pymesos of PyPI, and mesos-go of Debian. And executors on their libraries."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +11,10 @@ from portslice.demo.node import Node
 from portslice.demo.testbed import HOST_ADDRESS, testbed
 from tests.kernel.waiting import until
 from tests.mesos import install
+from tests.mesos.framework import Framework, scalar, task
 from tests.mesos.master import AnyMaster, Master
 from tests.mesos.own import OwnMaster
-from tests.mesos.program import started
+from tests.mesos.program import command, started
 
 pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first time they are installed
 
@@ -32,7 +34,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[tuple[AnyMaster, Node]]:
     with testbed() as bed:
         master = kind(bed, HOST_ADDRESS, allocation_interval="100ms")
         master.start()
-        agent = Node(bed, f"--master={master.address}", "--registration_backoff_factor=10ms")
+        patience = "--executor_reregistration_timeout=15secs"
+        agent = Node(bed, f"--master={master.address}", "--registration_backoff_factor=10ms", patience)
         try:
             agent.start()
             until(master.agents, "agent of the master")
@@ -80,3 +83,42 @@ def test_a_task_of_a_real_framework(cluster: tuple[AnyMaster, Node], library: st
         assert framework.state() == "TASK_KILLED"
     assert acknowledged() == so_far + 3
     assert library in {each["name"] for each in master.get("/state")["completed_frameworks"]}
+
+
+@pytest.mark.parametrize("library", ["pymesos", "mesos_go"])
+def test_a_real_executor(cluster: tuple[AnyMaster, Node], library: str) -> None:
+    """It runs a task, talks with its framework, survives the agent, and ends."""
+    master, agent = cluster
+    framework = Framework(master.bed, master.address)
+    info = {
+        "type": "CUSTOM",
+        "executor_id": {"value": library},
+        "command": {"value": "exec " + shlex.join(command(library, "executor"))},
+        "resources": [scalar("cpus", 0.1), scalar("mem", 64)],
+    }
+    ports = task("waits", "", (PORT, PORT))
+    del ports["command"]
+    status = framework.run(ports | {"executor": info})
+    assert (status["source"], status["executor_id"]) == ("SOURCE_EXECUTOR", {"value": library})
+    container = agent.client.container(library)
+    assert container["ports"] == [[PORT, PORT]]
+    framework.tell(library, "hello")
+    until(lambda: framework.messages == [(library, "hello")], "answer")
+    agent.crash()
+    agent.start()
+
+    def answered() -> bool:
+        framework.tell(library, "again")  # which one that is not subscribed again does not hear
+        return (library, "again") in framework.messages
+
+    until(answered, "answer")
+    assert agent.client.container(library)["pid"] == container["pid"]
+    assert agent.statistics(library)["net_tx_packets"] > 0
+    framework.kill("waits")
+    framework.status("waits", "TASK_KILLED")
+    assert framework.states("waits") == ["TASK_RUNNING", "TASK_KILLED"]
+    framework.shut_down(library)
+    until(lambda: agent.client.container(library)["state"] == "exited", "end of the executor")
+    (failure,) = until(lambda: framework.failures, "word of the executor's end")
+    assert failure["executor_id"] == {"value": library}
+    framework.tear_down()

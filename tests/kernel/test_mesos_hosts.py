@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from portslice.demo.node import Node
+from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from tests.kernel.waiting import until
 from tests.mesos import install, zookeeper
 from tests.mesos.hosts import NETWORK, Host, hosts
@@ -72,6 +73,8 @@ def test_a_host_is_lost(cluster: list[Host]) -> None:
         with started(third, third.host, "pymesos", url, *task, "jobs", "open") as framework:
             assert [framework.state(), framework.state()] == ["TASK_STARTING", "TASK_RUNNING"]
             pid = agent.client.container("lives")["pid"]
+            (record,) = agent.directory.glob("work/meta/slaves/latest/tasks/*/lives")
+            until(lambda: TaskRecord.FromString(record.read_bytes()).acknowledged == 2, "acknowledgement")
 
             first.unplug()
             leads(second)

@@ -1,4 +1,4 @@
-"""Programs on real frameworks' libraries, which run one task each: *_framework.py and *_framework.go."""
+"""Programs on real libraries: *_framework.* run one task each, *_executor.* echo what their framework says."""
 
 import json
 import subprocess
@@ -42,12 +42,12 @@ class Program:
 
 @contextmanager
 def started(bed: Testbed, namespace: Path, library: str, *arguments: str) -> Iterator[Program]:
-    """Start one; it must end by itself. The test is skipped if the library cannot be had.
+    """Start a framework; it must end by itself.
 
     :param arguments: MASTER NAME PORT COMMAND, of pymesos also USER PASSWORD.
     """
-    command = bed.command(namespace, [*_command(library), *arguments])
-    with subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    words = bed.command(namespace, [*command(library, "framework"), *arguments])
+    with subprocess.Popen(words, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             yield Program(process)
         except BaseException:
@@ -56,10 +56,11 @@ def started(bed: Testbed, namespace: Path, library: str, *arguments: str) -> Ite
         assert process.wait(60) == 0
 
 
-def _command(library: str) -> list[str]:
+def command(library: str, kind: str) -> list[str]:
+    """What runs a `framework` or an `executor`; the test is skipped if the library cannot be had."""
     try:
         if library == "mesos_go":
-            return [str(install.mesos_go(_HERE / "mesos_go_framework.go"))]
-        return [str(install.frameworks()), str(_HERE / f"{library}_framework.py")]
+            return [str(install.mesos_go(_HERE / f"mesos_go_{kind}.go"))]
+        return [str(install.frameworks()), str(_HERE / f"{library}_{kind}.py")]
     except install.Missing as missing:
         pytest.skip(str(missing))
