@@ -2,8 +2,6 @@
 
 import base64
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,12 +15,12 @@ from portslice.demo.node import RESOURCES, Node, node
 from portslice.demo.testbed import testbed
 from tests.kernel.asking import ask
 from tests.kernel.waiting import until
+from tests.mesos import install
 
 pytestmark = [pytest.mark.native, pytest.mark.timeout(900)]
 
 CLIENTS = Path(__file__).parents[1] / "clients"
 CACHE = CLIENTS.parents[1] / "build/clients"
-GO_PATH = Path("/usr/share/gocode")
 URL = "http://127.0.0.1:5051"
 PRINCIPAL, SECRET = "ops", "swordfish"
 MB = 1 << 20
@@ -46,13 +44,10 @@ def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 @pytest.fixture(scope="module")
 def mesos_go() -> Path:
     """The program, compiled."""
-    if shutil.which("go") is None or not (GO_PATH / "src/github.com/mesos/mesos-go").exists():
-        pytest.skip("needs golang-go and golang-github-mesos-mesos-go-dev: script/setup --test")
-    program = CACHE / "mesos_go"
-    environment = {"GO111MODULE": "off", "GOPATH": str(GO_PATH), "GOCACHE": str(CACHE / "go-build")}
-    command = ["go", "build", "-o", str(program), str(CLIENTS / "mesos_go/main.go")]
-    subprocess.run(command, env={**os.environ, **environment}, check=True)
-    return program
+    try:
+        return install.mesos_go(CLIENTS / "mesos_go.go")
+    except install.Missing as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="module")

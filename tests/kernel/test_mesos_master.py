@@ -4,10 +4,8 @@ tasks on it."""
 import os
 import re
 import signal
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -275,28 +273,6 @@ def test_how_tasks_end(agent: Node, framework: Framework) -> None:
     framework.status("user", "TASK_RUNNING")
     who = agent.directory / "work/containers" / agent.client.container("user")["id"] / "who"
     assert until(lambda: who.exists() and who.read_text(), "answer") == "nobody\n"
-
-
-def test_a_real_framework(master: AnyMaster, agent: Node) -> None:
-    """mesoshttp, a library of PyPI, launches and kills."""
-    try:
-        python = install.mesoshttp()
-    except install.Missing as missing:
-        pytest.skip(str(missing))
-    script = str(Path(install.__file__).with_name("mesoshttp_framework.py"))
-    command = (str(python), script, master.address, "real", "31003", "sleep 1000")
-    with subprocess.Popen(
-        master.bed.command(master.bed.host, command), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert [process.stdout.readline() for _ in range(2)] == ["TASK_STARTING\n", "TASK_RUNNING\n"]
-        assert agent.client.container("real")["ports"] == [[31003, 31003]]
-        assert agent.statistics("real")["net_tx_packets"] == 0
-        process.stdin.write("\n")
-        process.stdin.flush()
-        assert process.stdout.read() == "TASK_KILLED\n"
-    assert _running(agent) == {}
 
 
 def test_a_hundred_tasks(framework: Framework) -> None:

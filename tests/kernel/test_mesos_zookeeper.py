@@ -11,7 +11,10 @@ from tests.kernel.waiting import until
 from tests.mesos import install, zookeeper
 from tests.mesos.framework import Framework, task
 from tests.mesos.master import Master
-from tests.mesos.zookeeper import Candidacy, ZooKeeper
+from tests.mesos.zookeeper import PATH, Candidacy, ZooKeeper
+
+CREDENTIAL = "mesos:secret"
+SERVERS = f"127.0.0.1:{zookeeper.PORT}"
 
 pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first time Mesos is installed
 
@@ -36,13 +39,17 @@ def _get(agent: Node, path: str) -> Any:
     return json.loads(agent.bed.run(agent.bed.host, "curl", "-sS", "--fail", url).stdout)
 
 
+def _candidacy(master: Master, data: str | None = None) -> Candidacy:
+    return Candidacy(master, SERVERS, data=data, credential=CREDENTIAL)
+
+
 @pytest.mark.skipif(bool(zookeeper.missing()), reason=f"not installed: {', '.join(zookeeper.missing())}")
 def test_the_leading_master(bed: Testbed, masters: tuple[Master, Master]) -> None:
     first, second = masters
     server = ZooKeeper(bed)
     agent = Node(
         bed,
-        f"--master={server.url}",
+        f"--master=zk://{CREDENTIAL}@{SERVERS}{PATH}",
         f"--zk_session_timeout={zookeeper.SESSION_SECS}secs",
         "--registration_backoff_factor=10ms",
         f"--ip={HOST_ADDRESS}",
@@ -59,9 +66,9 @@ def test_the_leading_master(bed: Testbed, masters: tuple[Master, Master]) -> Non
         assert agent.stop() == 0
         agent.start()
         server.start()
-        nobody = Candidacy(bed, first, "{}")
+        nobody = _candidacy(first, "{}")
         until(lambda: f"'{nobody.node}' names no master" in agent.log, "complaint")
-        one = Candidacy(bed, first)
+        one = _candidacy(first)
         nobody.withdraw()
         (known,) = until(first.agents, "agent of the first master")
         assert leader() == f"host-of-{HOST_ADDRESS}"
@@ -69,7 +76,7 @@ def test_the_leading_master(bed: Testbed, masters: tuple[Master, Master]) -> Non
         framework.run(task("stays", "sleep 1000"))
         pid = agent.client.container("stays")["pid"]
 
-        two = Candidacy(bed, second)  # is second, so nothing changes
+        two = _candidacy(second)  # is second, so nothing changes
         one.withdraw()
         (again,) = until(second.agents, "agent of the second master")
         assert again["id"] == known["id"]
@@ -81,7 +88,7 @@ def test_the_leading_master(bed: Testbed, masters: tuple[Master, Master]) -> Non
         assert "ZooKeeper does not answer for 2 s" in agent.log
         two.withdraw()  # its session will be over, too
         server.start()
-        two = Candidacy(bed, second)
+        two = _candidacy(second)
         until(lambda: leader() == "host-of-127.0.0.1", "leader")
 
         two.withdraw()
@@ -89,7 +96,7 @@ def test_the_leading_master(bed: Testbed, masters: tuple[Master, Master]) -> Non
         assert agent.client.container("stays")["pid"] == pid
         assert "secret" not in agent.log
         assert "secret" not in str(_get(agent, "/flags"))
-        Candidacy(bed, first)
+        _candidacy(first)
         until(lambda: leader() == f"host-of-{HOST_ADDRESS}", "leader")
         assert framework.reconcile("stays") == "TASK_RUNNING"
         framework.tear_down()

@@ -30,6 +30,7 @@ _EGG = "mesos.scheduler-1.11.0-py2.7-linux-x86_64.egg"
 _EGG_SHA256 = "4940ebb70894ee004cf8a12b7b66b52a351be1070ec2a4e6f7dae4ec04f8cb61"
 _MODULE = "mesos/scheduler/_scheduler.so"
 _SHT_GNU_VERNEED = 0x6FFFFFFE
+_GO_PATH = Path("/usr/share/gocode")
 _CURL = ("CURL_OPENSSL_3", "CURL_GNUTLS_3")
 
 
@@ -105,20 +106,57 @@ def install() -> Path:
     return directory
 
 
-def mesoshttp() -> Path:
-    """The interpreter of an environment with a framework's library.
+def frameworks() -> Path:
+    """The interpreter of an environment with frameworks' libraries. One of them needs http-parser, whose C was written
+    by a Cython that knew no Python 3.11: so it is written anew.
 
-    :raises Missing: PyPI does not give it.
+    :raises Missing: PyPI does not give them, or they do not compile.
     """
-    directory = _BUILD / "mesoshttp"
+    lock = _HERE / "frameworks.lock"
+    directory = _BUILD / f"frameworks-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
     with _draft(directory) as draft:
         if draft is not None:
-            subprocess.run([sys.executable, "-m", "venv", str(draft)], check=True)
-            install = [str(draft / "bin/python"), "-m", "pip", "install", "--quiet", "mesoshttp==0.4.2"]
-            result = subprocess.run(install, capture_output=True, text=True, check=False)
-            if result.returncode:
-                raise Missing(f"PyPI does not give mesoshttp: {result.stderr.strip()[-300:]}")
+            _install_frameworks(draft, lock)
     return directory / "bin/python"
+
+
+def _install_frameworks(directory: Path, lock: Path) -> None:
+    python, packages = str(directory / "bin/python"), directory / "packages"
+    pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    _must(sys.executable, "-m", "venv", str(directory))
+    as_is = ("--no-deps", "--no-build-isolation")
+    _must(*pip, "download", *as_is, "--require-hashes", "--requirement", str(lock), "--dest", str(packages))
+    tools = (path for name in ("[Cc]ython", "setuptools", "wheel") for path in packages.glob(f"{name}-*"))
+    _must(*pip, "install", *as_is, *map(str, tools))
+    (archive,) = packages.glob("http-parser-*.tar.gz")
+    shutil.unpack_archive(archive, packages)
+    archive.unlink()
+    (module,) = packages.glob("http-parser-*/http_parser/parser.pyx")
+    _must(python, "-m", "cython", str(module))
+    _must(*pip, "install", *as_is, *map(str, packages.iterdir()))
+    shutil.rmtree(packages)
+
+
+def _must(*command: str) -> None:
+    """:raises Missing: the command fails."""
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise Missing(f"{' '.join(command[:5])}...: {result.stderr.strip()[-500:]}")
+
+
+def mesos_go(source: Path) -> Path:
+    """A program that uses mesos-go, compiled.
+
+    :raises Missing: Debian's packages are not installed.
+    """
+    if shutil.which("go") is None or not (_GO_PATH / "src/github.com/mesos/mesos-go").exists():
+        raise Missing("needs golang-go and golang-github-mesos-mesos-go-dev: script/setup --test")
+    cache = _BUILD / "clients"
+    program = cache / source.stem
+    environment = {"GO111MODULE": "off", "GOPATH": str(_GO_PATH), "GOCACHE": str(cache / "go-build")}
+    command = ["go", "build", "-o", str(program), str(source)]
+    subprocess.run(command, env={**os.environ, **environment}, check=True)
+    return program
 
 
 def _fetch(directory: Path, python: Path) -> None:

@@ -1,9 +1,10 @@
 # mypy: ignore-errors
-"""A framework on mesoshttp, for the environment that has it: one task, killed when it runs.
+"""A framework on mesoshttp, for the environment that has it: one task, killed when it runs and a line is read.
 
-usage: mesoshttp_framework.py MASTER NAME PORT COMMAND; each state is a line of the output
+usage: mesoshttp_framework.py MASTER NAME PORT COMMAND; each status is a line of JSON in the output
 """
 
+import json
 import os
 import sys
 import threading
@@ -12,7 +13,7 @@ import time
 from mesoshttp.client import MesosClient
 
 master, name, port, command = sys.argv[1:]
-client = MesosClient(mesos_urls=[f"http://{master}/master"], frameworkName="mesoshttp", max_reconnect=0)
+client = MesosClient(mesos_urls=[f"http://{master}/master"], frameworkName=name, max_reconnect=0)
 launched = False
 
 
@@ -48,7 +49,7 @@ def updated(update):
     status = update["status"]
     if status["task_id"]["value"] != name:
         return
-    print(status["state"], flush=True)
+    print(json.dumps({"state": status["state"]}), flush=True)
     driver = client.get_driver()
     if status["state"] == "TASK_RUNNING":
         sys.stdin.readline()
