@@ -252,6 +252,18 @@ def test_events_that_are_none(executor: Executor) -> None:
     (executor.sandbox / "stderr").write_text("")  # with the errors' origins, which no other test may have
 
 
+def test_a_stream_that_is_none(executor: Executor) -> None:
+    """It is left for a new one, and nothing is lost."""
+    agent = executor.start()
+    agent.launch(_task("t"))
+    agent.status("t", "TASK_RUNNING")
+    agent.garble()
+    until(lambda: len(agent.subscriptions) == 2, "subscription")
+    agent.kill("t")
+    assert executor.wait() == 0
+    assert agent.states("t") == ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_KILLED"]
+
+
 def test_too_long(executor: Executor) -> None:
     agent = executor.start()
     agent.launch(_task("t", max_completion_time={"nanoseconds": 200_000_000}), alone=True)

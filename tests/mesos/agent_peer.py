@@ -65,6 +65,10 @@ class AgentPeer:
         """Send a record."""
         self._events.put(b"%d\n%s" % (len(record), record))
 
+    def garble(self) -> None:
+        """Send what is no record."""
+        self._events.put(b"what\n")
+
     def launch(self, *tasks: dict[str, Any], alone: bool = False) -> None:
         """Launch a group, or one command task."""
         if alone:

@@ -44,7 +44,7 @@ class Api:
                 text = response.read(1000).decode(errors="replace")
                 if response.status != 202:
                     raise ApiError(f"The agent answers {kind} with {response.status} {text}")
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise ApiError(f"Failed to send {kind}: {error or type(error).__name__}") from None
 
     def subscribe(self, subscription: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -64,7 +64,7 @@ class Api:
                         raise ApiError(f"The agent answers SUBSCRIBE with {response.status} {text}")
                     self._stream.settimeout(None)  # there may be nothing to say for half an hour
                     yield from self._events(response)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise ApiError(f"Disconnected from the agent: {error or type(error).__name__}") from None
         finally:
             self._stream = None
