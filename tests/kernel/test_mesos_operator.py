@@ -65,6 +65,11 @@ def _call(master: AnyMaster, kind: str, **body: Any) -> tuple[int, Any]:
         return response.status, json.loads(text) if text.startswith("{") else text
 
 
+def _completed(master: AnyMaster) -> list[str]:
+    frameworks = [each for each in master.get("/frameworks")["frameworks"] if not _is_idle(each)]
+    return [task["id"] for each in frameworks for task in each["completed_tasks"]]
+
+
 def _watch(master: AnyMaster, events: list[dict[str, Any]]) -> None:
     with closing(Connection(master.bed.host, master.address)) as connection:
         headers = {"Content-Type": "application/json"}
@@ -94,6 +99,8 @@ def _seen(kind: type[Master | OwnMaster]) -> dict[str, Any]:
             framework.run(task("ends", "true"))
             framework.status("ends", "TASK_FINISHED")
             framework.run(task("runs", "sleep 1000", (31005, 31006)))
+            framework.offer()
+            until(lambda: _completed(master) == ["ends"], "acknowledgement")
             seen: dict[str, Any] = {each: master.get(each) for each in ENDPOINTS}
             seen |= {each: _call(master, each, **ARGUMENTS.get(each, {})) for each in (*CALLS, *ARGUMENTS)}
             seen |= {f"bad {each}": _call(master, each) for each in BAD}
