@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from portslice.agent.firewall import disabled_endpoints
 from portslice.errors import PortsliceError
-from portslice.http.monitor import compact, takes_gzip
+from portslice.http.answers import compact, takes_gzip
 from portslice.http.routing import Endpoints
 
 

@@ -33,7 +33,7 @@ import portslice
 from portslice.agent import startup
 from portslice.agent.service import Agent
 from portslice.errors import PortsliceError
-from portslice.http.monitor import PIECES, compact, takes_gzip
+from portslice.http.answers import PIECES, compact, takes_gzip
 from portslice.network.reasons import EXPLANATIONS
 from portslice.overview import overview
 from portslice.ports import PortSet

@@ -14,9 +14,9 @@ from typing import Any
 
 from portslice.agent.service import Agent
 from portslice.containers.container import Container, State
-from portslice.http.monitor import FRAMEWORK_ID
 from portslice.resources import Resource
 
+FRAMEWORK_ID = ""  # of containers that no framework has launched
 FRAMEWORK_NAME = "portslice"
 ROLE = "*"
 MB = 1 << 20

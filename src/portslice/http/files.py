@@ -37,7 +37,7 @@ from portslice.containers.container import Container
 from portslice.containers.sandbox import Tree
 from portslice.errors import AccessError, NotFoundError, ParseError
 from portslice.http.access import Access
-from portslice.http.monitor import json_response, long_json_response
+from portslice.http.answers import json_response, long_json_response
 
 log = logging.getLogger(__name__)
 

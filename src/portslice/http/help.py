@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from portslice.http.monitor import json_response
+from portslice.http.answers import json_response
 from portslice.http.routing import Endpoint, Endpoints
 
 

@@ -4,7 +4,7 @@ import os
 
 from aiohttp import web
 
-from portslice.http.monitor import json_response
+from portslice.http.answers import json_response
 
 
 def routes() -> list[web.RouteDef]:

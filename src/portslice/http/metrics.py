@@ -16,8 +16,8 @@ from portslice.agent.service import Agent
 from portslice.containers.container import Container, State
 from portslice.errors import ParseError
 from portslice.http import machine
+from portslice.http.answers import json_response
 from portslice.http.executors import task_states
-from portslice.http.monitor import json_response
 from portslice.units import Duration
 
 _MB = 1 << 20

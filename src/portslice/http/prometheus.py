@@ -23,8 +23,8 @@ import portslice
 from portslice.agent.service import Agent
 from portslice.agent.startup import port_resources
 from portslice.containers.container import Container, State
+from portslice.http.answers import COMPRESSED_IN_A_THREAD, takes_gzip
 from portslice.http.families import PREFIX, families
-from portslice.http.monitor import COMPRESSED_IN_A_THREAD, takes_gzip
 from portslice.network.dataplane import SLOTS
 from portslice.ports import PortSet
 from portslice.statistics import Snapshot

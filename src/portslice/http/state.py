@@ -12,9 +12,10 @@ from aiohttp import web
 from portslice.agent.service import Agent
 from portslice.containers.container import Container, State
 from portslice.flags import as_strings
+from portslice.http.answers import long_json_response
 from portslice.http.executors import MB, ROLE, Executor, Framework, frameworks, resource
-from portslice.http.monitor import VERSION, long_json_response
 from portslice.http.routing import DELEGATE
+from portslice.http.version import VERSION
 from portslice.ports import PortRange, PortSet
 from portslice.resources import Resource, Resources, format_value
 

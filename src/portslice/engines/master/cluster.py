@@ -13,7 +13,7 @@ from typing import Any
 from portslice.engines.master.flags import MasterFlags
 from portslice.engines.master.model import Agent, Framework
 from portslice.engines.master.registry import Registry
-from portslice.http.monitor import MESOS_VERSION
+from portslice.http.version import MESOS_VERSION
 
 RECOVERED_SECS = 600.0
 """So long agents and frameworks are waited for after a start: Mesos' --agent_reregister_timeout."""

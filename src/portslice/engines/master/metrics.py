@@ -10,7 +10,7 @@ from portslice.engines.master.bundle import Bundle
 from portslice.engines.master.cluster import Cluster
 from portslice.engines.mesos.schema.mesos_pb2 import TaskState
 from portslice.http import machine
-from portslice.http.monitor import json_response
+from portslice.http.answers import json_response
 
 _STATES = ("staging", "starting", "running", "killing", "unreachable")
 _ENDS = ("finished", "failed", "killed", "lost", "error", "gone", "dropped")

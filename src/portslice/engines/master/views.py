@@ -20,7 +20,8 @@ from portslice.engines.master.shapes import (
 )
 from portslice.engines.mesos.schema.mesos_pb2 import Task
 from portslice.flags import as_strings
-from portslice.http.monitor import VERSION, json_response
+from portslice.http.answers import json_response
+from portslice.http.version import VERSION
 
 _TASKS_MAX = 100
 

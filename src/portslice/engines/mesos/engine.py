@@ -36,7 +36,7 @@ from portslice.engines.mesos.tasks import Tasks
 from portslice.engines.mesos.view import View
 from portslice.engines.mesos.wire import Inbox, Pid
 from portslice.errors import ParseError, PortsliceError
-from portslice.http.monitor import MESOS_VERSION
+from portslice.http.version import MESOS_VERSION
 from portslice.ports import BlockAllocator
 from portslice.units import Duration
 

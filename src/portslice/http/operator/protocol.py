@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from portslice.errors import ParseError
-from portslice.http.monitor import PIECES, compact
+from portslice.http.answers import PIECES, compact
 from portslice.http.operator.messages import Call, Schema
 
 JSON = "application/json"

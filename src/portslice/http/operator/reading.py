@@ -10,10 +10,10 @@ from portslice.flags import as_strings
 from portslice.http.executors import Executor, Framework, resource
 from portslice.http.files import FileInfo, Files
 from portslice.http.metrics import Metrics
-from portslice.http.monitor import VERSION
 from portslice.http.operator.fields import RESOURCE_STATISTICS, in_order
 from portslice.http.operator.protocol import named
 from portslice.http.state import AgentState
+from portslice.http.version import VERSION
 from portslice.resources import Attributes, Resource
 from portslice.statistics import Usage
 

@@ -12,8 +12,8 @@ from portslice.engines.master.shapes import offered_in_full, used_in_full
 from portslice.engines.mesos.schema.mesos_pb2 import ExecutorInfo, Task, TaskStatus
 from portslice.engines.mesos.v1 import to_json
 from portslice.flags import as_strings
-from portslice.http.monitor import VERSION
 from portslice.http.operator.protocol import named
+from portslice.http.version import VERSION
 
 Answer = dict[str, Any]
 
