@@ -1,5 +1,5 @@
-"""Executors with processes on an agent of a genuine Apache Mesos 1.11.0 master: their API, their tasks, their end, and
-who is taken for one."""
+"""Executors with processes on an agent of a genuine Apache Mesos 1.11.0 master, or of ours where that is not to be had:
+their API, their tasks, their end, and who is taken for one."""
 
 import base64
 import json
@@ -27,9 +27,11 @@ from tests.kernel.waiting import until
 from tests.mesos import install
 from tests.mesos.framework import Connection, Framework, scalar, send, task
 from tests.mesos.master import Master
+from tests.mesos.own import OwnMaster
 
 pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first time Mesos is installed
 
+AnyMaster = Master | OwnMaster
 ADDRESS = f"{HOST_ADDRESS}:5051"
 OWN = [scalar("cpus", 0.1), scalar("mem", 64)]
 WITH_DISK = [*OWN, scalar("disk", 32)]  # a task group's has to have some
@@ -37,14 +39,15 @@ _PROGRAM = Path(install.__file__).with_name("executor.py")
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[tuple[Master, Node]]:
+def cluster() -> Iterator[tuple[AnyMaster, Node]]:
     """A master and an agent of it on one host, which this module's tests share."""
+    kind: type[Master | OwnMaster] = Master
     try:
         install.module(install.install())
-    except install.Missing as missing:
-        pytest.skip(str(missing))
+    except install.Missing:
+        kind = OwnMaster
     with testbed() as bed:
-        master = Master(bed, HOST_ADDRESS, allocation_interval="100ms")
+        master = kind(bed, HOST_ADDRESS, allocation_interval="100ms")
         master.start()
         variables = '--executor_environment_variables={"FROM_THE_AGENT": "2"}'
         patience = ("--executor_registration_timeout=5secs", "--executor_reregistration_timeout=5secs")
@@ -59,12 +62,12 @@ def cluster() -> Iterator[tuple[Master, Node]]:
 
 
 @pytest.fixture
-def agent(cluster: tuple[Master, Node]) -> Node:
+def agent(cluster: tuple[AnyMaster, Node]) -> Node:
     return cluster[1]
 
 
 @pytest.fixture
-def framework(cluster: tuple[Master, Node]) -> Iterator[Framework]:
+def framework(cluster: tuple[AnyMaster, Node]) -> Iterator[Framework]:
     """A framework; its executors end with it."""
     framework = Framework(cluster[0].bed, cluster[0].address)
     yield framework
@@ -73,7 +76,7 @@ def framework(cluster: tuple[Master, Node]) -> Iterator[Framework]:
 
 
 @pytest.fixture(scope="module")
-def program(cluster: tuple[Master, Node]) -> str:
+def program(cluster: tuple[AnyMaster, Node]) -> str:
     """The command of the tests' executor, where every user finds it."""
     directory = cluster[0].bed.directory
     return f"exec python3 {shutil.copy(_PROGRAM, directory / 'executor.py')}"
@@ -232,7 +235,7 @@ def test_what_is_not_delivered_is_killed_at_once(agent: Node, framework: Framewo
 # The end
 
 
-def test_tasks_end_with_their_executor(framework: Framework, program: str) -> None:
+def test_tasks_end_with_their_executor(agent: Node, framework: Framework, program: str) -> None:
     executor = _executor("ends", program)
     for name in ("first", "second"):
         framework.run(_task(name, executor))
@@ -246,6 +249,15 @@ def test_tasks_end_with_their_executor(framework: Framework, program: str) -> No
     assert (failure["executor_id"], failure["status"]) == ({"value": "ends"}, 3 << 8)
     assert framework.states("first") == ["TASK_RUNNING", "TASK_KILLED"]
     framework.run(_task("third", executor))  # by another one of the same id
+    shown = _shown(agent, framework)
+    tasks = {
+        each["id"]: (each["executor_id"], kind)
+        for kind in ("executors", "completed_executors")
+        for one in shown[kind]
+        for each in (*one["tasks"], *one["completed_tasks"])
+    }
+    where = {"first": "completed_executors", "second": "completed_executors", "third": "executors"}
+    assert tasks == {name: ("ends", kind) for name, kind in where.items()}
 
 
 def test_an_executor_is_shut_down(framework: Framework, program: str) -> None:
@@ -292,7 +304,7 @@ def test_a_port_that_a_later_task_cannot_have(agent: Node, framework: Framework,
     framework.run(_task("better", executor, (31040, 31040)))
 
 
-def _run(master: Master, framework: Framework, port: int, executor: dict[str, Any], *, launch: bool) -> None:
+def _run(master: AnyMaster, framework: Framework, port: int, executor: dict[str, Any], *, launch: bool) -> None:
     """Send an agent the master's message that runs the task `late`."""
     (slave,) = (each["id"] for each in master.agents() if each["port"] == port)
     run = messages_pb2.RunTaskMessage(
@@ -304,7 +316,7 @@ def _run(master: Master, framework: Framework, port: int, executor: dict[str, An
     assert send(where, f"master@{master.address}", "RunTaskMessage", run)[0] == 202
 
 
-def test_without_port_mapping_there_are_no_executors(cluster: tuple[Master, Node], framework: Framework) -> None:
+def test_without_port_mapping_there_are_no_executors(cluster: tuple[AnyMaster, Node], framework: Framework) -> None:
     """Nobody could tell who is one."""
     master, _ = cluster
     flags = (f"--master={master.address}", "--registration_backoff_factor=10ms", "--port=5052")
@@ -327,7 +339,9 @@ def test_without_port_mapping_there_are_no_executors(cluster: tuple[Master, Node
         assert plain.agent("--recover=cleanup").returncode == 0
 
 
-def test_a_task_for_an_executor_that_is_gone(cluster: tuple[Master, Node], framework: Framework, program: str) -> None:
+def test_a_task_for_an_executor_that_is_gone(
+    cluster: tuple[AnyMaster, Node], framework: Framework, program: str
+) -> None:
     """The master wants it to be run by the one that it knows."""
     framework.run(_task("t", _executor("other", program)))
     _run(cluster[0], framework, 5051, {"executor_id": {"value": "gone"}}, launch=False)
@@ -340,7 +354,7 @@ def test_a_task_for_an_executor_that_is_gone(cluster: tuple[Master, Node], frame
 
 
 def test_executors_survive_agent_and_master(
-    cluster: tuple[Master, Node], framework: Framework, program: str
+    cluster: tuple[AnyMaster, Node], framework: Framework, program: str
 ) -> None:
     """And what they say meanwhile is not lost, nor heard twice."""
     master, agent = cluster
@@ -414,7 +428,7 @@ def test_executors_that_do_not_come_back(agent: Node, framework: Framework, prog
     assert silent["reason"] == "REASON_EXECUTOR_REREGISTRATION_TIMEOUT"
 
 
-def test_executors_without_checkpoint_end_with_the_agent(cluster: tuple[Master, Node], program: str) -> None:
+def test_executors_without_checkpoint_end_with_the_agent(cluster: tuple[AnyMaster, Node], program: str) -> None:
     master, agent = cluster
     forgetful = Framework(master.bed, master.address, checkpoint=False)
     forgetful.run(_task("gone", _executor("forgotten", program)))
@@ -582,7 +596,7 @@ def test_bad_calls_have_mesos_answers(agent: Node, framework: Framework, program
 
 
 def test_no_executor_takes_the_agent_from_its_master(
-    cluster: tuple[Master, Node], framework: Framework, program: str
+    cluster: tuple[AnyMaster, Node], framework: Framework, program: str
 ) -> None:
     """By messages that the master does not take."""
     master, agent = cluster
