@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"log"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/mesos/mesos-go/api/v1/lib/executor/config"
 	"github.com/mesos/mesos-go/api/v1/lib/httpcli"
 	"github.com/mesos/mesos-go/api/v1/lib/httpcli/httpexec"
+	"github.com/pborman/uuid"
 )
 
 func main() {
@@ -36,8 +36,7 @@ func main() {
 		}
 	}
 	update := func(id mesos.TaskID, state mesos.TaskState) {
-		number := make([]byte, 16)
-		rand.Read(number)
+		number := uuid.NewRandom()
 		status := mesos.TaskStatus{
 			TaskID: id, State: &state, UUID: number, Source: mesos.SOURCE_EXECUTOR.Enum(),
 			ExecutorID: &mesos.ExecutorID{Value: settings.ExecutorID},

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from portslice.engines.master import validation
 from portslice.engines.master.bundle import Bundle
 from portslice.engines.master.fairness import Claim, order, share
-from portslice.engines.master.flags import Networks
+from portslice.engines.master.flags import MasterFlags, Networks
 from portslice.engines.master.model import Agent, Framework
 from portslice.engines.master.registry import Registry
 from portslice.engines.mesos.schema.mesos_pb2 import FrameworkInfo, Resource, SlaveInfo, TaskInfo, TaskStatus
 from portslice.engines.mesos.schema.scheduler_pb2 import Call
 from portslice.engines.mesos.v1 import from_json, to_json
 from portslice.engines.mesos.wire import Pid
-from portslice.errors import ParseError, PortsliceError
+from portslice.errors import FlagError, ParseError, PortsliceError
+from portslice.flags import load
 from portslice.ports import PortSet
 
 _KEYS = st.tuples(st.sampled_from(("cpus", "mem")), st.sampled_from(("*", "prod")))
@@ -155,3 +156,9 @@ def test_networks() -> None:
     assert [str(each) for each in Networks.parse("10.0.0.7, 10.1.0.0/24").networks] == ["10.0.0.7/32", "10.1.0.0/24"]
     with pytest.raises(ParseError, match="Expecting addresses or networks"):
         Networks.parse("10.0.0.300")
+
+
+@pytest.mark.parametrize("flag", ["--zk=zk://a:2181/mesos", "--quorum=2"])
+def test_it_is_not_elected(flag: str) -> None:
+    with pytest.raises(FlagError, match="This master is for one host"):
+        load(MasterFlags, [flag], {})

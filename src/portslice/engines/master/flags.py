@@ -54,6 +54,17 @@ def count(value: str) -> int:
     return number
 
 
+def elected(value: str) -> str:
+    """What a master needs that has others beside it: refused."""
+    raise ParseError(
+        "This master is for one host and has none beside it; where several are elected over ZooKeeper run Apache "
+        "Mesos' master, which the same agents join with --master=zk://..."
+    )
+
+
+_ELECTED = "Refused if set: this master is for one host and takes part in no election."
+
+
 @dataclass(frozen=True)
 class MasterFlags:
     """Every flag; None where there is no default."""
@@ -115,6 +126,8 @@ class MasterFlags:
     allocation_interval: Duration = flag(
         Duration.parse("1secs"), parse=duration, help="Between two rounds of offers; there is one at each event, too."
     )
+    zk: str | None = flag(None, parse=elected, help=_ELECTED)
+    quorum: str | None = flag(None, parse=elected, help=_ELECTED)
     logging_level: str = flag("INFO", parse=text, help="`INFO`, `WARNING` or `ERROR`.")
     help: bool = flag(False, parse=boolean, help="Print this help.")
     version: bool = flag(False, parse=boolean, help="Print the version.")

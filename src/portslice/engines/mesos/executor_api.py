@@ -237,8 +237,9 @@ def _validate_status(call: Call, status: TaskStatus) -> None:
         raise _invalid("Expecting 'uuid' to be present")
     if status.ByteSize() > MAX_STATUS:
         raise _invalid(f"A TaskStatus of {status.ByteSize()} bytes is longer than the {MAX_STATUS} that are taken")
-    if len(status.uuid) != 16:
-        raise _invalid(f"Not a valid UUID: it has {len(status.uuid)} bytes, not 16")
+    # A master passes over an update of no version (RFC 4122), and so the task would be stuck.
+    if len(status.uuid) != 16 or status.uuid[6] >> 4 not in range(1, 6):
+        raise _invalid("Not a valid UUID")
     if status.HasField("executor_id") and status.executor_id != call.executor_id:
         raise _invalid(
             f"ExecutorID in Call: {call.executor_id.value[:250]} does not match ExecutorID in TaskStatus: "
