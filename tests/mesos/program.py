@@ -21,13 +21,15 @@ class Program:
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
-        self._lines: list[str] = []
+        self._states: list[str] = []
+        self._told = 0
         threading.Thread(target=self._read, daemon=True).start()
 
     def state(self) -> str:
-        """The next one of its task."""
-        until(lambda: self._lines, "status")
-        return str(json.loads(self._lines.pop(0))["state"])
+        """The next one of its task. A state that is told again, as after a change of masters, is none."""
+        until(lambda: len(self._states) > self._told, "status")
+        self._told += 1
+        return self._states[self._told - 1]
 
     def kill(self) -> None:
         """Let it kill its task."""
@@ -37,7 +39,10 @@ class Program:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        self._lines.extend(iter(self._process.stdout.readline, ""))
+        for line in iter(self._process.stdout.readline, ""):
+            state = json.loads(line)["state"]
+            if state not in self._states[-1:]:
+                self._states.append(state)
 
 
 @contextmanager
