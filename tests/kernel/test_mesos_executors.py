@@ -1,5 +1,5 @@
-"""Executors with processes on an agent of a genuine Apache Mesos 1.11.0 master: their API, their tasks, their end, and
-who is taken for one."""
+"""Executors with processes on an agent of a genuine Apache Mesos 1.11.0 master, or of ours where that is not to be had:
+their API, their tasks, their end, and who is taken for one."""
 
 import base64
 import json
@@ -19,6 +19,7 @@ from portslice.demo.node import Node
 from portslice.demo.testbed import HOST_ADDRESS, testbed
 from portslice.engines.mesos.schema import messages_pb2
 from portslice.engines.mesos.schema.executor_pb2 import Call
+from portslice.engines.mesos.schema.mesos_pb2 import TASK_RUNNING, TaskStatus
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from tests.kernel import peer
 from tests.kernel.calling import call_over_tcp
@@ -26,9 +27,11 @@ from tests.kernel.waiting import until
 from tests.mesos import install
 from tests.mesos.framework import Connection, Framework, scalar, send, task
 from tests.mesos.master import Master
+from tests.mesos.own import OwnMaster
 
 pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first time Mesos is installed
 
+AnyMaster = Master | OwnMaster
 ADDRESS = f"{HOST_ADDRESS}:5051"
 OWN = [scalar("cpus", 0.1), scalar("mem", 64)]
 WITH_DISK = [*OWN, scalar("disk", 32)]  # a task group's has to have some
@@ -36,14 +39,15 @@ _PROGRAM = Path(install.__file__).with_name("executor.py")
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[tuple[Master, Node]]:
+def cluster() -> Iterator[tuple[AnyMaster, Node]]:
     """A master and an agent of it on one host, which this module's tests share."""
+    kind: type[Master | OwnMaster] = Master
     try:
         install.module(install.install())
-    except install.Missing as missing:
-        pytest.skip(str(missing))
+    except install.Missing:
+        kind = OwnMaster
     with testbed() as bed:
-        master = Master(bed, HOST_ADDRESS, allocation_interval="100ms")
+        master = kind(bed, HOST_ADDRESS, allocation_interval="100ms")
         master.start()
         variables = '--executor_environment_variables={"FROM_THE_AGENT": "2"}'
         patience = ("--executor_registration_timeout=5secs", "--executor_reregistration_timeout=5secs")
@@ -58,12 +62,12 @@ def cluster() -> Iterator[tuple[Master, Node]]:
 
 
 @pytest.fixture
-def agent(cluster: tuple[Master, Node]) -> Node:
+def agent(cluster: tuple[AnyMaster, Node]) -> Node:
     return cluster[1]
 
 
 @pytest.fixture
-def framework(cluster: tuple[Master, Node]) -> Iterator[Framework]:
+def framework(cluster: tuple[AnyMaster, Node]) -> Iterator[Framework]:
     """A framework; its executors end with it."""
     framework = Framework(cluster[0].bed, cluster[0].address)
     yield framework
@@ -72,7 +76,7 @@ def framework(cluster: tuple[Master, Node]) -> Iterator[Framework]:
 
 
 @pytest.fixture(scope="module")
-def program(cluster: tuple[Master, Node]) -> str:
+def program(cluster: tuple[AnyMaster, Node]) -> str:
     """The command of the tests' executor, where every user finds it."""
     directory = cluster[0].bed.directory
     return f"exec python3 {shutil.copy(_PROGRAM, directory / 'executor.py')}"
@@ -110,7 +114,8 @@ def _call(where: Path, call: dict[str, Any] | str, path: str = "/api/v1/executor
     """A call from a network namespace; status and text of the answer."""
     sent = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
     with closing(Connection(where, ADDRESS)) as connection:
-        connection.request("POST", path, call if isinstance(call, str) else json.dumps(call), sent)
+        body = call.encode("latin1") if isinstance(call, str) else json.dumps(call).encode()
+        connection.request("POST", path, body, sent)
         response = connection.getresponse()
         return response.status, response.read().decode()
 
@@ -230,7 +235,7 @@ def test_what_is_not_delivered_is_killed_at_once(agent: Node, framework: Framewo
 # The end
 
 
-def test_tasks_end_with_their_executor(framework: Framework, program: str) -> None:
+def test_tasks_end_with_their_executor(agent: Node, framework: Framework, program: str) -> None:
     executor = _executor("ends", program)
     for name in ("first", "second"):
         framework.run(_task(name, executor))
@@ -244,6 +249,15 @@ def test_tasks_end_with_their_executor(framework: Framework, program: str) -> No
     assert (failure["executor_id"], failure["status"]) == ({"value": "ends"}, 3 << 8)
     assert framework.states("first") == ["TASK_RUNNING", "TASK_KILLED"]
     framework.run(_task("third", executor))  # by another one of the same id
+    shown = _shown(agent, framework)
+    tasks = {
+        each["id"]: (each["executor_id"], kind)
+        for kind in ("executors", "completed_executors")
+        for one in shown[kind]
+        for each in (*one["tasks"], *one["completed_tasks"])
+    }
+    where = {"first": "completed_executors", "second": "completed_executors", "third": "executors"}
+    assert tasks == {name: ("ends", kind) for name, kind in where.items()}
 
 
 def test_an_executor_is_shut_down(framework: Framework, program: str) -> None:
@@ -276,23 +290,61 @@ def test_what_cannot_be_launched(framework: Framework) -> None:
     assert failed["message"].startswith("Failed to launch container: container images and volumes (ContainerInfo)")
 
 
-def test_a_task_for_an_executor_that_is_gone(cluster: tuple[Master, Node], framework: Framework, program: str) -> None:
-    """The master wants it to be run by the one that it knows."""
-    framework.run(_task("t", _executor("other", program)))
-    (slave,) = cluster[0].agents()
+def test_a_port_that_a_later_task_cannot_have(agent: Node, framework: Framework, program: str) -> None:
+    """Its executor and other tasks are none the worse for it."""
+    executor = _executor("lives", program)
+    framework.run(_task("first", executor))
+    with peer.listen(agent.bed.host, "tcp", ("", 31040)):
+        framework.launch(_task("bad", executor, (31040, 31040)), _task("good", executor, (31041, 31041)))
+        failed = framework.status("bad", "TASK_FAILED")
+        framework.status("good", "TASK_RUNNING")
+    assert failed["reason"] == "REASON_CONTAINER_UPDATE_FAILED"
+    assert failed["message"].startswith("Failed to update resources for container: ")
+    assert _running(agent)["lives"]["ports"] == [[31041, 31041]]
+    framework.run(_task("better", executor, (31040, 31040)))
+
+
+def _run(master: AnyMaster, framework: Framework, port: int, executor: dict[str, Any], *, launch: bool) -> None:
+    """Send an agent the master's message that runs the task `late`."""
+    (slave,) = (each["id"] for each in master.agents() if each["port"] == port)
     run = messages_pb2.RunTaskMessage(
         framework={"user": "root", "name": "tests", "id": {"value": framework.id}, "checkpoint": True},
-        task={
-            "name": "late",
-            "task_id": {"value": "late"},
-            "slave_id": {"value": slave["id"]},
-            "executor": {"executor_id": {"value": "gone"}},
-        },
-        launch_executor=False,
-    )
-    sender = f"master@{cluster[0].address}"
-    name, body = "RunTaskMessage", run.SerializeToString()
-    assert send(Connection(cluster[0].bed.host, ADDRESS), sender, name, body)[0] == 202
+        task={"name": "late", "task_id": {"value": "late"}, "slave_id": {"value": slave}, "executor": executor},
+        launch_executor=launch,
+    ).SerializeToString()
+    where = Connection(master.bed.host, f"{HOST_ADDRESS}:{port}")
+    assert send(where, f"master@{master.address}", "RunTaskMessage", run)[0] == 202
+
+
+def test_without_port_mapping_there_are_no_executors(cluster: tuple[AnyMaster, Node], framework: Framework) -> None:
+    """Nobody could tell who is one."""
+    master, _ = cluster
+    flags = (f"--master={master.address}", "--registration_backoff_factor=10ms", "--port=5052")
+    isolation = ("--isolation=cgroups/cpu", "--resources=cpus:0.001;mem:1;disk:1")  # too little for an offer
+    plain = Node(master.bed, *flags, *isolation, name="plain")
+    plain.start()
+    try:
+        until(lambda: len(master.agents()) == 2, "second agent of the master")
+        executor = {"executor_id": {"value": "e"}, "command": {"value": "sleep 1000"}}
+        _run(master, framework, 5052, executor, launch=True)
+        failed = framework.status("late", "TASK_FAILED")
+        assert failed["message"].endswith("it needs --isolation=network/port_mapping")
+        with closing(Connection(master.bed.host, f"{HOST_ADDRESS}:5052")) as connection:
+            connection.request("POST", "/api/v1/executor", "{}", {"Content-Type": "application/json"})
+            assert connection.getresponse().status == 403
+    finally:
+        assert plain.process is not None
+        plain.process.send_signal(signal.SIGUSR1)  # so that the master knows one agent again
+        assert plain.process.wait(60) == 0
+        assert plain.agent("--recover=cleanup").returncode == 0
+
+
+def test_a_task_for_an_executor_that_is_gone(
+    cluster: tuple[AnyMaster, Node], framework: Framework, program: str
+) -> None:
+    """The master wants it to be run by the one that it knows."""
+    framework.run(_task("t", _executor("other", program)))
+    _run(cluster[0], framework, 5051, {"executor_id": {"value": "gone"}}, launch=False)
     lost = framework.status("late", "TASK_LOST")
     assert lost["reason"] == "REASON_EXECUTOR_TERMINATED"
     assert lost["message"] == "No executor is expected to launch and there is none running"
@@ -302,7 +354,7 @@ def test_a_task_for_an_executor_that_is_gone(cluster: tuple[Master, Node], frame
 
 
 def test_executors_survive_agent_and_master(
-    cluster: tuple[Master, Node], framework: Framework, program: str
+    cluster: tuple[AnyMaster, Node], framework: Framework, program: str
 ) -> None:
     """And what they say meanwhile is not lost, nor heard twice."""
     master, agent = cluster
@@ -376,7 +428,7 @@ def test_executors_that_do_not_come_back(agent: Node, framework: Framework, prog
     assert silent["reason"] == "REASON_EXECUTOR_REREGISTRATION_TIMEOUT"
 
 
-def test_executors_without_checkpoint_end_with_the_agent(cluster: tuple[Master, Node], program: str) -> None:
+def test_executors_without_checkpoint_end_with_the_agent(cluster: tuple[AnyMaster, Node], program: str) -> None:
     master, agent = cluster
     forgetful = Framework(master.bed, master.address, checkpoint=False)
     forgetful.run(_task("gone", _executor("forgotten", program)))
@@ -490,6 +542,7 @@ def test_bad_calls_have_mesos_answers(agent: Node, framework: Framework, program
     framework.run(_task("t", _executor("asks", program)))
     inside = agent.namespace(_running(agent)["asks"])
     who = {"framework_id": {"value": framework.id}, "executor_id": {"value": "asks"}}
+    long = "x" * (64 << 10)
     status = _status("t", "TASK_RUNNING")
     invalid = "Failed to validate Executor::Call: "
     mine = f"executor asks of framework {framework.id}"
@@ -509,6 +562,7 @@ def test_bad_calls_have_mesos_answers(agent: Node, framework: Framework, program
         ({**who, "type": "MESSAGE"}, f"{invalid}Expecting 'message' to be present"),
         (update(uuid=None), f"{invalid}Expecting 'uuid' to be present"),
         (update(uuid=base64.b64encode(bytes(16)).decode()), f"{invalid}Not a valid UUID"),
+        (update(message=long), f"{invalid}A TaskStatus of 65567 bytes is longer than the 65536 that are taken"),
         (update(source=None), f"{invalid}Received Call from {mine} with invalid source, expecting 'SOURCE_EXECUTOR'"),
         (update(state="TASK_STAGING"), f"{invalid}Received TASK_STAGING from {mine} which is not allowed"),
         (
@@ -527,5 +581,34 @@ def test_bad_calls_have_mesos_answers(agent: Node, framework: Framework, program
     for path in ("/api/v1/executor", "/slave(1)/api/v1/executor"):
         assert _call(inside, {**who, "type": "HEARTBEAT", "unknown": None}, path) == (202, "")
     packed = Call(framework_id=who["framework_id"], executor_id=who["executor_id"], type=Call.HEARTBEAT)
+    packed.type, packed.update.status.uuid = Call.UPDATE, uuid.uuid4().bytes
+    packed.update.status.task_id.value, packed.update.status.source = "t", TaskStatus.SOURCE_EXECUTOR
+    packed.update.status.state, packed.update.status.message = TASK_RUNNING, "no text"
+    spoilt = packed.SerializeToString().replace(b"no text", b"\xff\xfe text")
+    for call, headers in (
+        (update(timestamp=float("inf")), {}),
+        (spoilt.decode("latin1"), {"Content_Type": "application/x-protobuf"}),
+    ):
+        assert _call(inside, call, **headers)[0] == 400
+    packed.ClearField("update")
+    packed.type = Call.HEARTBEAT
     assert _call(inside, packed.SerializeToString().decode(), Content_Type="application/x-protobuf") == (202, "")
     assert framework.states("t") == ["TASK_RUNNING"]
+
+
+def test_no_executor_takes_the_agent_from_its_master(
+    cluster: tuple[AnyMaster, Node], framework: Framework, program: str
+) -> None:
+    """By messages that the master does not take."""
+    master, agent = cluster
+    framework.run(_task("t", _executor("floods", program)))
+    inside = agent.namespace(_running(agent)["floods"])
+    who = {"framework_id": {"value": framework.id}, "executor_id": {"value": "floods"}}
+    master.pause()
+    for _ in range(48):
+        assert _call(inside, {"type": "MESSAGE", **who, "message": {"data": "A" * (1 << 20)}}) == (202, "")
+    master.resume()
+    assert "Dropping a message of the executor 'floods'" in agent.log
+    assert "takes no messages" not in agent.log
+    framework.kill("t")
+    framework.status("t", "TASK_KILLED")

@@ -48,6 +48,7 @@ CAPABILITIES = (
     SlaveInfo.Capability.RESERVATION_REFINEMENT,
 )
 
+MAX_UNSENT_MESSAGES = 4 << 20  # bytes
 REREGISTRATION_TIMEOUT_MAX = Duration.parse("15secs")
 
 _M = TypeVar("_M", bound=Message)
@@ -95,7 +96,7 @@ class MesosEngine:
             self._tasks.executors,
             recovered=lambda: self._tasks.recovered,
             info=lambda: self._info(self._meta.slave_id),
-            forward=self._send_if_registered,
+            forward=self._forward,
         )
         agent.cluster = View(self._meta, self._registration, self._tasks, CAPABILITIES)
         self._stop: Callable[[], None] = lambda: None
@@ -272,6 +273,14 @@ class MesosEngine:
         """What nobody misses: without a master it is lost."""
         if self._registration.registered:
             self._registration.send(message)
+
+    def _forward(self, message: messages.ExecutorToFrameworkMessage) -> None:
+        """Mesos promises nothing of these. They are not to take the place of what must be sent."""
+        link = self._inbox.link
+        if link is None or link.unsent > MAX_UNSENT_MESSAGES:
+            log.warning("Dropping a message of the executor '%s'", message.executor_id.value)
+        else:
+            self._send_if_registered(message)
 
     def _environment(self) -> dict[str, str]:
         """Of every executor (slave/containerizer, `executorEnvironment`)."""

@@ -7,6 +7,9 @@ socket of the host's own; and that container must be the executor in whose name 
 neither the host's processes, nor other containers, nor the world. Ports go from one container to another, but no
 connection does: what was sent over it before, and is read when its port is another container's, is nobody's.
 
+What runs in a container may want to do harm. So what it says is bounded, and goes on record only if all that is told of
+it can be told in JSON, too: it would spoil the answers of the other endpoints.
+
 Texts and codes are Mesos'.
 """
 
@@ -15,7 +18,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from aiohttp import hdrs, web
 from google.protobuf.message import DecodeError
@@ -34,6 +37,8 @@ from portslice.network.sockdiag import SockDiag
 
 PATH = "/api/v1/executor"
 HEARTBEAT_SECS = 30 * 60.0  # Mesos' DEFAULT_EXECUTOR_HEARTBEAT_INTERVAL
+MAX_STATUS = 64 << 10  # bytes
+_AT_ONCE = 4  # calls of a container
 _JSON, _PROTOBUF = "application/json", "application/x-protobuf"
 _TYPES = f"{_JSON} or {_PROTOBUF}"
 
@@ -76,6 +81,7 @@ class ExecutorApi:
         self._info = info
         self._forward = forward
         self._diag = SockDiag()
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()  # by containers' ids
         self._connections: WeakKeyDictionary[asyncio.Transport, str] = WeakKeyDictionary()  # to containers' ids
 
     def routes(self) -> list[web.RouteDef]:
@@ -86,7 +92,9 @@ class ExecutorApi:
         if not self._recovered():
             raise web.HTTPServiceUnavailable(text="Agent has not finished recovery")
         container = self._caller(request)
-        call = _parsed(request, await read_body(request))
+        async with self._turns.setdefault(container.id, asyncio.Semaphore(_AT_ONCE)):
+            call = _parsed(request, await read_body(request))
+        _check_values(call)
         _validate(call)
         kind = _accepted(request) if call.type == Call.SUBSCRIBE else _JSON
         executor = self._executor(call, container)
@@ -193,6 +201,14 @@ def _parsed(request: web.Request, body: bytes) -> Call:
         raise web.HTTPBadRequest(text=str(error)) from None
 
 
+def _check_values(call: Call) -> None:
+    """protobuf takes texts that are none, and numbers that JSON does not know."""
+    try:
+        json.dumps(to_json(call), allow_nan=False)
+    except (TypeError, ValueError):
+        raise web.HTTPBadRequest(text="Failed to parse body into Call protobuf: not text, or not a number") from None
+
+
 def _accepted(request: web.Request) -> str:
     """The content type of the answer."""
     accepts = request.headers.get(hdrs.ACCEPT, "*/*")
@@ -219,6 +235,8 @@ def _validate_status(call: Call, status: TaskStatus) -> None:
     who = f"executor {call.executor_id.value[:250]} of framework {call.framework_id.value[:250]}"
     if not status.HasField("uuid"):
         raise _invalid("Expecting 'uuid' to be present")
+    if status.ByteSize() > MAX_STATUS:
+        raise _invalid(f"A TaskStatus of {status.ByteSize()} bytes is longer than the {MAX_STATUS} that are taken")
     # A master passes over an update of no version (RFC 4122), and so the task would be stuck.
     if len(status.uuid) != 16 or status.uuid[6] >> 4 not in range(1, 6):
         raise _invalid("Not a valid UUID")

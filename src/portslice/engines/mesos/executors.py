@@ -51,7 +51,7 @@ from portslice.units import Duration
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING = 1000  # updates of a task of which the framework has not acknowledged the first
+MAX_RECORD = 8 << 20  # bytes of a task's record, at which only its end is taken any more
 
 
 class Subscription(Protocol):
@@ -74,7 +74,7 @@ class Executor:
         self.deadline: asyncio.TimerHandle | None = None  # by when it is to have subscribed, or ended
         self.why: tuple[TaskStatus.Reason, str] | None = None  # it is destroyed for
         self.has: Amounts | None = None  # its container's
-        self.delivering = asyncio.Lock()
+        self.delivering = asyncio.Lock()  # or changing its container
 
     @property
     def key(self) -> Key:
@@ -299,8 +299,8 @@ class Executors:
             log.warning("Ignoring an update of the %s: it has no task '%s'", executor, said.task_id.value)
         elif entry.ended:
             log.warning("Ignoring an update of the task '%s', which has ended", said.task_id.value)
-        elif entry.stream.waiting >= MAX_WAITING and said.state not in status.TERMINAL:
-            log.warning("Not taking an update of the task '%s': %s wait for its framework", entry.key[1], MAX_WAITING)
+        elif entry.record.ByteSize() > MAX_RECORD and said.state not in status.TERMINAL:
+            log.warning("Not taking an update of the task '%s': too many wait for its framework", entry.key[1])
             return
         elif all(update.uuid != said.uuid for update in entry.record.updates):
             self._ledger.hear(entry, said)
@@ -470,13 +470,14 @@ class Executors:
             )
             if self._agent.port_mapping is None:
                 raise PortsliceError("an executor is known by its ports, so it needs --isolation=network/port_mapping")
-            container = await self._agent.launch(request)
+            executor.has = commands.amounts(record.executor, tasks)
+            async with executor.delivering:  # it may subscribe before the launch is known to have succeeded
+                container = await self._agent.launch(request)
         except PortsliceError as error:
             log.error("Failed to launch the %s: %s", executor, error)
             executor.why = TaskStatus.REASON_CONTAINER_LAUNCH_FAILED, f"Failed to launch container: {error}"
             self._end(executor, None)
             return
-        executor.has = commands.amounts(record.executor, tasks)
         await self._follow(executor, container)
 
     async def _follow(self, executor: Executor, container: Container) -> None:

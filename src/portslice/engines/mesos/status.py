@@ -81,6 +81,8 @@ def of_executor(
     status.executor_id.CopyFrom(executor_id)
     status.source = TaskStatus.SOURCE_EXECUTOR
     status.timestamp = said.timestamp or time.time()
+    status.ClearField("limitation")  # the agent's to say, and the master's
+    status.ClearField("unreachable_time")
     if container is not None:
         status.container_status.CopyFrom(container)
     return StatusUpdate(

@@ -40,11 +40,6 @@ class Stream:
         updates = self._record.updates
         return updates[self._record.acknowledged] if self._record.acknowledged < len(updates) else None
 
-    @property
-    def waiting(self) -> int:
-        """How many have not been acknowledged."""
-        return len(self._record.updates) - self._record.acknowledged
-
     def add(self, updates: Iterable[StatusUpdate]) -> None:
         """Have them delivered after all others."""
         idle = self.pending is None

@@ -87,6 +87,11 @@ class Link:
         async with asyncio.timeout(timeout_secs):
             return cls(*await asyncio.open_connection(*address))
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that the peer has not taken yet."""
+        return self._writer.transport.get_write_buffer_size()
+
     def send(self, sender: Pid, receiver: str, message: Message) -> None:
         """Send a message to the process of this name. If the connection breaks it is lost.
 
@@ -98,7 +103,7 @@ class Link:
             f"User-Agent: libprocess/{sender}\r\nLibprocess-From: {sender}\r\n"
             f"Connection: Keep-Alive\r\nHost: \r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        if self._writer.transport.get_write_buffer_size() + len(body) > _MAX_UNSENT:
+        if self.unsent + len(body) > _MAX_UNSENT:
             log.error("%s takes no messages: giving up the connection", self.remote)
             self._writer.transport.abort()
         self._writer.write(head.encode() + body)
