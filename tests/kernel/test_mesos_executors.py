@@ -561,8 +561,8 @@ def test_bad_calls_have_mesos_answers(agent: Node, framework: Framework, program
         ({**who, "type": "UPDATE"}, f"{invalid}Expecting 'update' to be present"),
         ({**who, "type": "MESSAGE"}, f"{invalid}Expecting 'message' to be present"),
         (update(uuid=None), f"{invalid}Expecting 'uuid' to be present"),
-        (update(message=long), f"{invalid}A TaskStatus of 65567 bytes is longer than the 65536 that are taken"),
         (update(uuid=base64.b64encode(bytes(16)).decode()), f"{invalid}Not a valid UUID"),
+        (update(message=long), f"{invalid}A TaskStatus of 65567 bytes is longer than the 65536 that are taken"),
         (update(source=None), f"{invalid}Received Call from {mine} with invalid source, expecting 'SOURCE_EXECUTOR'"),
         (update(state="TASK_STAGING"), f"{invalid}Received TASK_STAGING from {mine} which is not allowed"),
         (

@@ -34,6 +34,9 @@ class OneTask(Scheduler):
 
     def statusUpdate(self, driver, update):
         """The driver acknowledges it when this returns."""
+        if "uuid" not in update:
+            sys.stderr.write(f"The master says: {update}\n")  # of itself, when an agent that it did not know is back
+            return
         print(json.dumps({"state": update["state"]}), flush=True)
         if update["state"] == "TASK_KILLED":
             killed.set()
