@@ -221,7 +221,7 @@ class Framework:
             case "UPDATE":
                 status = event["update"]["status"]
                 self.updates.setdefault(status["task_id"]["value"], []).append(status)
-                if "uuid" in status:
+                if "uuid" in status and not self._closed:  # its end is not known before the stream has ended
                     names = ("agent_id", "task_id", "uuid")
                     self._call("ACKNOWLEDGE", acknowledge={name: status[name] for name in names})
             case "MESSAGE":
