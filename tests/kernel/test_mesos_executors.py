@@ -301,7 +301,6 @@ def test_a_port_that_a_later_task_cannot_have(agent: Node, framework: Framework,
     assert failed["reason"] == "REASON_CONTAINER_UPDATE_FAILED"
     assert failed["message"].startswith("Failed to update resources for container: ")
     assert _running(agent)["lives"]["ports"] == [[31041, 31041]]
-    until(lambda: framework.offers_port(31040), "offer of the port")
     framework.run(_task("better", executor, (31040, 31040)))
 
 

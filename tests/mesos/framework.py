@@ -247,7 +247,7 @@ class Framework:
                 # The same again is no new one: the agent has not heard in time that it has come.
                 if "uuid" not in status or all(each.get("uuid") != status["uuid"] for each in known):
                     known.append(status)
-                if "uuid" in status:
+                if "uuid" in status and not self._closed:  # its end is not known before the stream has ended
                     names = ("agent_id", "task_id", "uuid")
                     self._call("ACKNOWLEDGE", acknowledge={name: status[name] for name in names})
             case "MESSAGE":
