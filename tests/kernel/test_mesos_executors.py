@@ -235,7 +235,7 @@ def test_what_is_not_delivered_is_killed_at_once(agent: Node, framework: Framewo
 # The end
 
 
-def test_tasks_end_with_their_executor(framework: Framework, program: str) -> None:
+def test_tasks_end_with_their_executor(agent: Node, framework: Framework, program: str) -> None:
     executor = _executor("ends", program)
     for name in ("first", "second"):
         framework.run(_task(name, executor))
@@ -249,6 +249,15 @@ def test_tasks_end_with_their_executor(framework: Framework, program: str) -> No
     assert (failure["executor_id"], failure["status"]) == ({"value": "ends"}, 3 << 8)
     assert framework.states("first") == ["TASK_RUNNING", "TASK_KILLED"]
     framework.run(_task("third", executor))  # by another one of the same id
+    shown = _shown(agent, framework)
+    tasks = {
+        each["id"]: (each["executor_id"], kind)
+        for kind in ("executors", "completed_executors")
+        for one in shown[kind]
+        for each in (*one["tasks"], *one["completed_tasks"])
+    }
+    where = {"first": "completed_executors", "second": "completed_executors", "third": "executors"}
+    assert tasks == {name: ("ends", kind) for name, kind in where.items()}
 
 
 def test_an_executor_is_shut_down(framework: Framework, program: str) -> None:
@@ -330,7 +339,9 @@ def test_without_port_mapping_there_are_no_executors(cluster: tuple[AnyMaster, N
         assert plain.agent("--recover=cleanup").returncode == 0
 
 
-def test_a_task_for_an_executor_that_is_gone(cluster: tuple[AnyMaster, Node], framework: Framework, program: str) -> None:
+def test_a_task_for_an_executor_that_is_gone(
+    cluster: tuple[AnyMaster, Node], framework: Framework, program: str
+) -> None:
     """The master wants it to be run by the one that it knows."""
     framework.run(_task("t", _executor("other", program)))
     _run(cluster[0], framework, 5051, {"executor_id": {"value": "gone"}}, launch=False)
@@ -499,7 +510,6 @@ def test_a_port_that_changes_hands_takes_no_connection_with_it(
         updates.sendall(update("TASK_FINISHED"))
         framework.status("gives", "TASK_FINISHED")
         until(lambda: not _running(agent)["giver"]["ports"], "end of the port")
-        until(lambda: framework.offers_port(31030), "offer of the port")
         framework.run(_task("takes", _executor("taker", program), (31030, 31030)))
         # The other subscription ends then, and what was sent behind it is read.
         last.sendall(call("giver", "SUBSCRIBE", subscribe={}))

@@ -8,7 +8,8 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.kernel import peer
 from tests.kernel.waiting import until
 
 _PATH = "/master/api/v1/scheduler"
+_PATIENCE_SECS = 2.0
 
 
 class Connection(http.client.HTTPConnection):
@@ -53,6 +55,18 @@ def task(name: str, command: str | dict[str, Any], *ports: tuple[int, int]) -> d
     resources = [scalar("cpus", 0.01), scalar("mem", 32), *([port_ranges(*ports)] if ports else [])]
     info = {"value": command} if isinstance(command, str) else command
     return {"name": name, "task_id": {"value": name}, "command": info, "resources": resources}
+
+
+def _sum(resources: Iterable[dict[str, Any]]) -> tuple[Counter[str], set[int]]:
+    """Scalars by name, and ports."""
+    scalars: Counter[str] = Counter()
+    ports: set[int] = set()
+    for each in resources:
+        if "scalar" in each:
+            scalars[each["name"]] += each["scalar"]["value"]
+        elif each["name"] == "ports":
+            ports.update(port for one in each["ranges"]["range"] for port in range(one["begin"], one["end"] + 1))
+    return scalars, ports
 
 
 class Framework:
@@ -101,11 +115,19 @@ class Framework:
         until(lambda: self._offers, "offer")
         return next(iter(self._offers.values()))
 
-    def offers_port(self, port: int) -> bool:
-        """Whether one of the offers has it."""
-        resources = [each for offer in list(self._offers.values()) for each in offer["resources"]]
-        ranges = [each for one in resources if one["name"] == "ports" for each in one["ranges"]["range"]]
-        return any(each["begin"] <= port <= each["end"] for each in ranges)
+    def _offers_of_one(self, needed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """All offers of an agent, when they hold these resources together. What has just been given back is offered
+        apart from the rest. After a while: what there is."""
+        deadline = time.monotonic() + _PATIENCE_SECS
+        while True:
+            agent_id = self.offer()["agent_id"]
+            offers = [each for each in list(self._offers.values()) if each["agent_id"] == agent_id]
+            amounts, ports = _sum(needed)
+            offered, offered_ports = _sum(one for each in offers for one in each["resources"])
+            enough = all(offered[name] > amount - 1e-6 for name, amount in amounts.items()) and ports <= offered_ports
+            if offers and (enough or time.monotonic() > deadline):
+                return offers
+            time.sleep(0.02)
 
     # What is to happen
 
@@ -119,10 +141,11 @@ class Framework:
         self._accept("LAUNCH_GROUP", lambda infos: {"executor": info, "task_group": {"tasks": infos}}, *tasks)
 
     def _accept(self, kind: str, launch: Callable[[list[Any]], dict[str, Any]], *tasks: dict[str, Any]) -> None:
-        offer = self.offer()
-        self._agent_id = offer["agent_id"]
+        executors = {each["executor"]["executor_id"]["value"]: each["executor"] for each in tasks if "executor" in each}
+        asking = (*tasks, *executors.values())
+        offers = self._offers_of_one([one for each in asking for one in each.get("resources", ())])
+        self._agent_id = offers[0]["agent_id"]
         infos = [each | {"agent_id": self._agent_id} for each in tasks]
-        offers = [each for each in list(self._offers.values()) if each["agent_id"] == self._agent_id]
         for each in offers:
             self._offers.pop(each["id"]["value"], None)
         operation = {"type": kind, kind.lower(): launch(infos)}

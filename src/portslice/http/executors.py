@@ -129,17 +129,18 @@ def _executor(agent: Agent, container: Container, network_infos: list[dict[str, 
     tasks = agent.cluster.tasks(container)
     resources = _allocated(container)
     if tasks is None:
-        return Executor(container, [_task(agent, container, resources, network_infos)], resources)
+        own = [] if container.executor is not None else [_task(agent, container, resources, network_infos)]
+        return Executor(container, own, resources)
     if (info := agent.cluster.executor(container)) is not None:
         return Executor(container, tasks, info.get("resources", []))
     of_tasks = (each for task in tasks for each in task.get("resources", ()))
     scalars = {each["name"]: each["scalar"]["value"] for each in of_tasks if "scalar" in each}
-    own = [
+    without = [
         {**each, "scalar": {"value": more}}
         for each in resources
         if "scalar" in each and (more := round(each["scalar"]["value"] - scalars.get(each["name"], 0), 3)) > 0
     ]
-    return Executor(container, tasks, own)
+    return Executor(container, tasks, without)
 
 
 def _task(
