@@ -19,7 +19,7 @@ from tests.kernel import peer
 from tests.kernel.waiting import until
 
 _PATH = "/master/api/v1/scheduler"
-_PATIENCE_SECS = 10.0
+_PATIENCE_SECS = 2.0
 
 
 class Connection(http.client.HTTPConnection):
@@ -142,7 +142,8 @@ class Framework:
 
     def _accept(self, kind: str, launch: Callable[[list[Any]], dict[str, Any]], *tasks: dict[str, Any]) -> None:
         executors = {each["executor"]["executor_id"]["value"]: each["executor"] for each in tasks if "executor" in each}
-        offers = self._offers_of_one([one for each in (*tasks, *executors.values()) for one in each["resources"]])
+        asking = (*tasks, *executors.values())
+        offers = self._offers_of_one([one for each in asking for one in each.get("resources", ())])
         self._agent_id = offers[0]["agent_id"]
         infos = [each | {"agent_id": self._agent_id} for each in tasks]
         for each in offers:
