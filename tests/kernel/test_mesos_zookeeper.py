@@ -55,10 +55,9 @@ def test_the_leading_master(bed: Testbed, masters: tuple[Master, Master]) -> Non
         f"--ip={HOST_ADDRESS}",
     )
 
-    def leader() -> str | None:
-        state = _get(agent, "/state")
-        registered = _get(agent, "/metrics/snapshot")["slave/registered"]
-        return str(state["master_hostname"]) if registered else None
+    def leader() -> Any:
+        hostname = _get(agent, "/state").get("master_hostname")
+        return hostname if _get(agent, "/metrics/snapshot")["slave/registered"] else None
 
     try:
         agent.start()  # before there is anybody
