@@ -55,9 +55,9 @@ def test_the_leading_master(bed: Testbed, masters: tuple[Master, Master]) -> Non
         f"--ip={HOST_ADDRESS}",
     )
 
-    def leader() -> str | None:
-        registered = _get(agent, "/metrics/snapshot")["slave/registered"]
-        return _get(agent, "/state").get("master_hostname") if registered else None  # which may be lost in between
+    def leader() -> Any:
+        hostname = _get(agent, "/state").get("master_hostname")
+        return hostname if _get(agent, "/metrics/snapshot")["slave/registered"] else None
 
     try:
         agent.start()  # before there is anybody
