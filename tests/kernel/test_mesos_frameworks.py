@@ -51,8 +51,19 @@ def _page(agent: Node) -> str:
     return agent.bed.run(agent.bed.world, *curl, f"http://{HOST_ADDRESS}:{PORT}/page").stdout
 
 
-@pytest.mark.parametrize("library", ["mesoshttp", "pymesos", "mesos_go"])
-def test_a_task_of_a_real_framework(cluster: tuple[AnyMaster, Node], library: str) -> None:
+@pytest.mark.parametrize(
+    ("library", "name", "words"),
+    [
+        ("mesoshttp", "mesoshttp", ()),
+        ("pymesos", "pymesos", ()),
+        ("mesos_go", "mesos_go_json", ("application/json",)),
+        ("mesos_go", "mesos_go_protobuf", ("application/x-protobuf",)),
+    ],
+    ids=("mesoshttp", "pymesos", "mesos_go-json", "mesos_go-protobuf"),
+)
+def test_a_task_of_a_real_framework(
+    cluster: tuple[AnyMaster, Node], library: str, name: str, words: tuple[str, ...]
+) -> None:
     """It serves the world from its slice, is measured, survives the agent where the framework asks for that (mesoshttp
     never does), and is killed."""
     master, agent = cluster
@@ -62,27 +73,28 @@ def test_a_task_of_a_real_framework(cluster: tuple[AnyMaster, Node], library: st
         return float(master.get("/../metrics/snapshot")["master/valid_status_update_acknowledgements"])
 
     def packets() -> dict[str, Any]:
-        return {name: value for name, value in agent.statistics(library).items() if name.endswith("x_packets")}
+        return {key: value for key, value in agent.statistics(name).items() if key.endswith("x_packets")}
 
     so_far = acknowledged()
-    with started(bed, bed.host, library, master.address, library, str(PORT), SERVER.format(library)) as framework:
+    arguments = (master.address, name, str(PORT), SERVER.format(name), *words)
+    with started(bed, bed.host, library, *arguments) as framework:
         assert [framework.state(), framework.state()] == ["TASK_STARTING", "TASK_RUNNING"]
-        container = agent.client.container(library)
+        container = agent.client.container(name)
         assert container["ports"] == [[PORT, PORT]]
-        assert _page(agent) == f"{library}\n"
+        assert _page(agent) == f"{name}\n"
         before = packets()
-        assert _page(agent) == f"{library}\n"
-        assert all(packets()[name] > before[name] > 0 for name in ("net_rx_packets", "net_tx_packets"))
+        assert _page(agent) == f"{name}\n"
+        assert all(packets()[key] > before[key] > 0 for key in ("net_rx_packets", "net_tx_packets"))
         if library != "mesoshttp":
             agent.crash()
             agent.start()
             until(lambda: agent.get("/metrics/snapshot")["slave/registered"] == 1, "registration")
-            assert agent.client.container(library)["pid"] == container["pid"]
-            assert _page(agent) == f"{library}\n"
+            assert agent.client.container(name)["pid"] == container["pid"]
+            assert _page(agent) == f"{name}\n"
         framework.kill()  # it has no TASK_KILLING_STATE
         assert framework.state() == "TASK_KILLED"
     assert acknowledged() == so_far + 3
-    assert library in {each["name"] for each in master.get("/state")["completed_frameworks"]}
+    assert name in {each["name"] for each in master.get("/state")["completed_frameworks"]}
 
 
 @pytest.mark.parametrize("library", ["pymesos", "mesos_go"])

@@ -1,6 +1,6 @@
 // A framework on mesos-go: one task, killed when it runs and a line is read.
 //
-// usage: mesos_go_framework MASTER NAME PORT COMMAND; each status is a line of JSON in the output
+// usage: mesos_go_framework MASTER NAME PORT COMMAND MEDIA-TYPE; each status is a line of JSON in the output
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 
 	"github.com/mesos/mesos-go/api/v1/lib"
 	"github.com/mesos/mesos-go/api/v1/lib/backoff"
+	"github.com/mesos/mesos-go/api/v1/lib/encoding"
 	"github.com/mesos/mesos-go/api/v1/lib/encoding/codecs"
 	"github.com/mesos/mesos-go/api/v1/lib/extras/scheduler/callrules"
 	"github.com/mesos/mesos-go/api/v1/lib/extras/scheduler/controller"
@@ -38,7 +39,7 @@ func main() {
 	known := store.GetIgnoreErrors(id)
 	caller := callrules.New(callrules.WithFrameworkID(known)).Caller(httpsched.NewCaller(httpcli.New(
 		httpcli.Endpoint("http://"+master+"/api/v1/scheduler"),
-		httpcli.Codec(codecs.ByMediaType[codecs.MediaTypeJSON]),
+		httpcli.Codec(codecs.ByMediaType[encoding.MediaType(os.Args[5])]),
 	)))
 	call := func(call *scheduler.Call) {
 		if err := calls.CallNoData(ctx, caller, call); err != nil {

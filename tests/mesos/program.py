@@ -49,7 +49,7 @@ class Program:
 def started(bed: Testbed, namespace: Path, library: str, *arguments: str) -> Iterator[Program]:
     """Start a framework; it must end by itself.
 
-    :param arguments: MASTER NAME PORT COMMAND, of pymesos also USER PASSWORD.
+    :param arguments: MASTER NAME PORT COMMAND, and what else it takes.
     """
     words = bed.command(namespace, [*command(library, "framework"), *arguments])
     with subprocess.Popen(words, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -130,7 +130,7 @@ def test_json_is_that_of_the_v1_api() -> None:
     call = from_json(Call, {"type": "KILL", "kill": {"task_id": {"value": "t"}, "new": 1}, "another": [{}]})
     assert call.kill.task_id.value == "t"
     wrong: dict[str, Any]
-    for wrong in ({"kill": {}}, {"kill": []}, {"type": 5}, {"acknowledge": {"uuid": 7}}):
+    for wrong in ({"kill": {}}, {"kill": []}, {"type": {}}, {"acknowledge": {"uuid": 7}}):
         with pytest.raises(ParseError, match="Failed to convert JSON into Call protobuf"):
             from_json(Call, wrong)
 

@@ -1,4 +1,4 @@
-"""/api/v1/scheduler: frameworks' calls, and the streams of their events (Mesos' v1 scheduler API, in JSON).
+"""/api/v1/scheduler: frameworks' calls, and the streams of their events (Mesos' v1 scheduler API, in JSON or protobuf).
 
 A SUBSCRIBE is answered by a stream that does not end: records of RecordIO, each its length in decimal digits, a line's
 end and that many bytes. Each call besides names the stream by its Mesos-Stream-Id, so that what a framework that was
@@ -16,19 +16,22 @@ from contextlib import suppress
 from typing import Any
 
 from aiohttp import hdrs, web
+from google.protobuf.message import DecodeError
 
 from portslice.engines.master.admission import Admission
 from portslice.engines.master.flags import SCHEDULER_REALM
 from portslice.engines.master.master import Master
 from portslice.engines.master.model import Framework
-from portslice.engines.mesos.schema.scheduler_pb2 import Call
+from portslice.engines.mesos.schema.scheduler_pb2 import Call, Event, Operation
 from portslice.engines.mesos.streams import Events, line, write
-from portslice.engines.mesos.v1 import from_json
+from portslice.engines.mesos.v1 import from_json, to_json
 from portslice.errors import ConflictError, ParseError, PortsliceError
 
 log = logging.getLogger(__name__)
 
 PATH = "/api/v1/scheduler"
+_JSON, _PROTOBUF = "application/json", "application/x-protobuf"
+_TYPES = f"{_JSON} or {_PROTOBUF}"
 _HEARTBEAT_SECS = 15.0
 _STREAM_ID = "Mesos-Stream-Id"
 _PATIENCE_SECS = 30.0
@@ -45,15 +48,24 @@ _WITHOUT = ("TEARDOWN", "REVIVE", "SUPPRESS")
 
 
 class EventStream(Events):
-    """Events on their way to a framework."""
+    """Events on their way to a framework.
 
-    def __init__(self) -> None:
-        super().__init__(line({"type": "HEARTBEAT"}), _HEARTBEAT_SECS)
+    :param media: the type that it accepts.
+    """
+
+    def __init__(self, media: str) -> None:
+        self._media = media
+        super().__init__(self.encoded("HEARTBEAT", {}), _HEARTBEAT_SECS)
         self.id = str(uuid.uuid4())
 
     def put(self, kind: str, body: dict[str, Any]) -> None:
         """An event."""
-        self.put_bytes(line({"type": kind, **body}))
+        self.put_bytes(self.encoded(kind, body))
+
+    def encoded(self, kind: str, body: dict[str, Any]) -> bytes:
+        """An event as the framework reads it."""
+        event = {"type": kind, **body}
+        return line(event) if self._media == _JSON else from_json(Event, event).SerializeToString()
 
 
 class Scheduler:
@@ -67,22 +79,23 @@ class Scheduler:
         return [web.post(PATH, self._call)]
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
-        """The v1 scheduler API: a framework's calls, as JSON; SUBSCRIBE is answered by a stream of events."""
+        """The v1 scheduler API: a framework's calls; SUBSCRIBE is answered by a stream of events."""
         principal = self._admission.admit(request)
         call = await _read(request)
         if not call.type:
             raise _invalid("Expecting 'type' to be present")
-        if call.type == "SUBSCRIBE":
+        if call.type == Call.SUBSCRIBE:
             return await self._subscribe(request, call, principal)
         if not call.HasField("framework_id"):
             raise _invalid("Expecting 'framework_id' to be present")
-        member = _MEMBERS.get(call.type)
+        kind = Call.Type.Name(call.type)
+        member = _MEMBERS.get(kind)
         if member is not None and not call.HasField(member):
             raise _invalid(f"Expecting '{member}' to be present")
         framework = self._framework(request, call)
-        if member is None and call.type not in _WITHOUT:
-            raise _invalid(f"{call.type[:50]} calls are not supported by this master")
-        self._obey(framework, call)
+        if member is None and kind not in _WITHOUT:
+            raise _invalid(f"{kind} calls are not supported by this master")
+        self._obey(framework, kind, call)
         return web.Response(status=202)
 
     def _framework(self, request: web.Request, call: Call) -> Framework:
@@ -119,8 +132,9 @@ class Scheduler:
         if request.transport is None:
             raise web.HTTPBadRequest(text="It has gone")
         own = request.transport.get_extra_info("sockname")[0]
-        stream = EventStream()
-        response = web.StreamResponse(headers={"Content-Type": "application/json", _STREAM_ID: stream.id})
+        media = _accepted(request)
+        stream = EventStream(media)
+        response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: media, _STREAM_ID: stream.id})
         response.enable_chunked_encoding()
         await response.prepare(request)
         framework = None
@@ -128,11 +142,11 @@ class Scheduler:
             try:
                 framework = self._master.subscriptions.subscribe(info, call.subscribe.suppressed_roles, stream)
             except (ParseError, ConflictError) as error:
-                await write(response, line({"type": "ERROR", "error": {"message": str(error)}}))
+                await write(response, stream.encoded("ERROR", {"error": {"message": str(error)}}))
                 return response
             with suppress(OSError):
-                await write(response, line({"type": "SUBSCRIBED", "subscribed": self._subscribed(framework, own)}))
-                await write(response, line({"type": "HEARTBEAT"}))
+                await write(response, stream.encoded("SUBSCRIBED", {"subscribed": self._subscribed(framework, own)}))
+                await write(response, stream.encoded("HEARTBEAT", {}))
                 await stream.copy_to(request, response)
         finally:
             if framework is not None:
@@ -146,9 +160,9 @@ class Scheduler:
             "master_info": self._master.cluster.info(own),
         }
 
-    def _obey(self, framework: Framework, call: Call) -> None:
+    def _obey(self, framework: Framework, kind: str, call: Call) -> None:
         master = self._master
-        match call.type:
+        match kind:
             case "TEARDOWN":
                 master.subscriptions.tear_down(framework)
             case "ACCEPT":
@@ -177,26 +191,31 @@ class Scheduler:
 
     def _accept(self, framework: Framework, accept: Call.Accept) -> None:
         for operation in accept.operations:
-            if operation.type not in ("LAUNCH", "LAUNCH_GROUP"):
+            if operation.type not in (Operation.LAUNCH, Operation.LAUNCH_GROUP):
+                kind = Operation.Type.Name(operation.type)
                 raise _invalid(
-                    f"{operation.type[:50]} operations are not supported by this master, LAUNCH and LAUNCH_GROUP only"
+                    f"{kind} operations are not supported by this master, LAUNCH and LAUNCH_GROUP only"
                 )
         ids = [each.value for each in accept.offer_ids]
         self._master.launching.accept(framework, ids, accept.operations, accept.filters.refuse_seconds)
 
 
 async def _read(request: web.Request) -> Call:
-    kind = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip()
-    if kind != "application/json":
-        raise web.HTTPUnsupportedMediaType(text="Expecting 'Content-Type' of 'application/json'")
-    accepts = request.headers.get(hdrs.ACCEPT, "*/*")
-    if not any(each in accepts for each in ("application/json", "application/*", "*/*")):
-        raise web.HTTPNotAcceptable(text="Expecting 'Accept' to allow 'application/json'")
+    media = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip()
+    if media not in (_JSON, _PROTOBUF):
+        raise web.HTTPUnsupportedMediaType(text=f"Expecting 'Content-Type' of {_TYPES}")
+    _accepted(request)
     try:
         async with asyncio.timeout(_PATIENCE_SECS):
-            content = json.loads(await request.read())
+            body = await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
+    return _from_json(body) if media == _JSON else _from_protobuf(body)
+
+
+def _from_json(body: bytes) -> Call:
+    try:
+        content = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise web.HTTPBadRequest(text=f"Failed to parse body into JSON: {error}") from None
     if not isinstance(content, dict):
@@ -205,6 +224,26 @@ async def _read(request: web.Request) -> Call:
         return from_json(Call, content)
     except PortsliceError as error:
         raise web.HTTPBadRequest(text=str(error)) from None
+
+
+def _from_protobuf(body: bytes) -> Call:
+    try:
+        call = Call.FromString(body)
+        json.dumps(to_json(call), allow_nan=False)  # it takes texts that are none, and numbers that JSON does not know
+    except (DecodeError, TypeError, ValueError):
+        raise web.HTTPBadRequest(text="Failed to parse body into Call protobuf") from None
+    if not call.IsInitialized():
+        raise _invalid("Not initialized: " + ", ".join(call.FindInitializationErrors()))  # type: ignore[attr-defined]
+    return call
+
+
+def _accepted(request: web.Request) -> str:
+    """The content type of events."""
+    accepts = request.headers.get(hdrs.ACCEPT, "*/*")
+    for media in (_JSON, _PROTOBUF):
+        if any(each in accepts for each in (media, "application/*", "*/*")):
+            return media
+    raise web.HTTPNotAcceptable(text=f"Expecting 'Accept' to allow {_TYPES}")
 
 
 def _invalid(what: str) -> web.HTTPBadRequest:
