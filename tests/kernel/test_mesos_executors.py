@@ -611,3 +611,15 @@ def test_no_executor_takes_the_agent_from_its_master(
     assert "takes no messages" not in agent.log
     framework.kill("t")
     framework.status("t", "TASK_KILLED")
+
+
+def test_an_executor_fetches_and_is_limited(agent: Node, framework: Framework, program: str) -> None:
+    """What its command names is there before it starts; and its tasks fail for what it takes too much of."""
+    command = {"value": "exec python3 executor.py", "uris": [{"value": program.removeprefix("exec python3 ")}]}
+    framework.run(_task("t", _executor("fetches", command)))
+    assert (Path(_running(agent)["fetches"]["sandbox"]) / "executor.py").exists()
+    framework.tell("fetches", "eat")
+    failed = framework.status("t", "TASK_FAILED")
+    assert (failed["reason"], failed["source"]) == ("REASON_CONTAINER_LIMITATION_MEMORY", "SOURCE_AGENT")
+    assert failed["message"].startswith("Memory limit exceeded: Requested: 96MB ")
+    assert failed["limitation"]["resources"][0]["name"] == "mem"

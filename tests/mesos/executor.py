@@ -1,8 +1,8 @@
 """An executor for the tests, as small as one can be: its tasks do nothing but answer on their ports.
 
 It takes everything from its environment, subscribes again when the connection breaks, and then tells what nobody has
-acknowledged. Messages of its framework: `finish TASK`, `exit STATUS`, `leave`, after which it does not subscribe again,
-`say TEXT`, which it says back. SIGUSR1 ends its task `ends`.
+acknowledged. Messages of its framework: `finish TASK`, `exit STATUS`, `eat` memory, `leave`, after which it does not
+subscribe again, `say TEXT`, which it says back. SIGUSR1 ends its task `ends`.
 """
 
 import base64
@@ -94,6 +94,8 @@ def obey(event: dict[str, Any]) -> None:
                 end(text, "TASK_FINISHED")
             elif word == "exit":
                 os._exit(int(text))
+            elif word == "eat":
+                end(str(bytearray(1 << 30)), "TASK_FINISHED")
             elif word == "leave":
                 time.sleep(1000)
             else:

@@ -52,6 +52,8 @@ from portslice.units import Duration
 
 log = logging.getLogger(__name__)
 
+LOOK_SECS = 1.0  # between looks for a launch that has come to fetching meanwhile
+
 MAX_RECORD = 8 << 20  # bytes of a task's record, at which only its end is taken any more
 
 
@@ -422,7 +424,9 @@ class Executors:
     async def end(self) -> None:
         """Wait until nothing is at work any more."""
         while self._at_work:
-            await asyncio.wait(self._at_work)
+            for executor in self._living.values():
+                self._stop_fetching(executor)
+            await asyncio.wait(self._at_work, timeout=LOOK_SECS)
 
     def close(self) -> None:
         """The agent stops; the executors go on."""
@@ -518,12 +522,16 @@ class Executors:
         executor.disarm()
         executor.send(Event(type=Event.SHUTDOWN))
         if executor.container is None:  # it is, as soon as it is launched
-            self._agent.stop_fetching(executor.key[1], executor.key[0])
+            self._stop_fetching(executor)
         else:
             grace_secs = self._agent.flags.executor_shutdown_grace_period.seconds
             if record.executor.HasField("shutdown_grace_period"):
                 grace_secs = record.executor.shutdown_grace_period.nanoseconds / 1e9
             executor.deadline = asyncio.get_running_loop().call_later(grace_secs, self._destroy, executor)
+
+    def _stop_fetching(self, executor: Executor) -> None:
+        framework_id, name = executor.key
+        self._agent.stop_fetching(name, framework_id)
 
     def _destroy(self, executor: Executor) -> None:
         if executor.container is not None and executor.container.state is not State.EXITED:

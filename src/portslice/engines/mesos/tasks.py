@@ -24,7 +24,7 @@ from portslice.agent.service import Agent
 from portslice.containers.container import Container, State
 from portslice.containers.launcher import FetchError
 from portslice.engines.mesos import commands, status
-from portslice.engines.mesos.executors import Executors
+from portslice.engines.mesos.executors import LOOK_SECS, Executors
 from portslice.engines.mesos.ledger import Entry, Key, Ledger
 from portslice.engines.mesos.meta import Meta
 from portslice.engines.mesos.schema.mesos_pb2 import (
@@ -50,7 +50,6 @@ from portslice.errors import PortsliceError
 log = logging.getLogger(__name__)
 
 _LAUNCH_FAILED = TaskStatus.REASON_CONTAINER_LAUNCH_FAILED
-_LOOK_SECS = 1.0
 KILL_GRACE_SECS = 3.0  # of Mesos' command executor, where neither task nor kill has a kill policy
 
 
@@ -242,7 +241,7 @@ class Tasks:
         while self._at_work:
             for entry in self.ledger.living():
                 self._stop_fetching(entry)
-            await asyncio.wait(self._at_work, timeout=_LOOK_SECS)
+            await asyncio.wait(self._at_work, timeout=LOOK_SECS)
         await self.executors.end()
 
     def close(self) -> None:
