@@ -52,7 +52,9 @@ from portslice.units import Duration
 
 log = logging.getLogger(__name__)
 
-MAX_RECORD = 8 << 20  # bytes of a task's record, at which only its end is taken any more
+MAX_WAITING = 1000  # updates of a task that wait for its framework, at which only its end is taken any more
+MAX_RECORD = 8 << 20  # bytes of its record, likewise
+_COMPLAINT_SECS = 1.0
 
 
 class Subscription(Protocol):
@@ -76,6 +78,7 @@ class Executor:
         self.why: tuple[TaskStatus.Reason, str] | None = None  # it is destroyed for
         self.has: Amounts | None = None  # its container's
         self.delivering = asyncio.Lock()  # or changing its container
+        self._complaint_due = 0.0
 
     @property
     def key(self) -> Key:
@@ -95,6 +98,13 @@ class Executor:
         if self.subscription is not None:
             self.subscription.end()
             self.subscription = None
+
+    def complain(self, text: str, *arguments: object) -> None:
+        """Log what it does wrong; not as often as it does it."""
+        now = time.monotonic()
+        if now >= self._complaint_due:
+            self._complaint_due = now + _COMPLAINT_SECS
+            log.warning(text, *arguments)
 
     def disarm(self) -> None:
         """Wait for nothing."""
@@ -244,7 +254,7 @@ class Executors:
         """Whether it has living executors here."""
         return any(key[0] == framework_id.value for key in self._living)
 
-    def subscribe(
+    async def subscribe(
         self,
         executor: Executor,
         container: Container,
@@ -254,7 +264,7 @@ class Executors:
     ) -> None:
         """Take an executor's subscription.
 
-        :param missed: what it has that nobody acknowledged.
+        :param missed: what it has that nobody acknowledged. It may be much: others have their turn in between.
         """
         if executor.subscription is not None:
             log.info("Closing already existing HTTP connection from %s", executor)
@@ -279,6 +289,9 @@ class Executors:
             )
         )
         for update in missed.unacknowledged_updates:
+            await asyncio.sleep(0)
+            if executor.subscription is not subscription:
+                return  # it has ended, or another one has come
             self.update(executor, update.status)
         if record.ending:
             executor.send(Event(type=Event.SHUTDOWN))
@@ -297,11 +310,11 @@ class Executors:
         """Take what an executor says of a task; what the agent has it acknowledges."""
         entry = self._ledger.find(executor.record.framework.id, said.task_id)
         if entry is None or entry.executor_key != executor.key or not entry.record.delivered:
-            log.warning("Ignoring an update of the %s: it has no task '%s'", executor, said.task_id.value)
+            executor.complain("Ignoring an update of the %s: it has no task %.100r", executor, said.task_id.value)
         elif entry.ended:
-            log.warning("Ignoring an update of the task '%s', which has ended", said.task_id.value)
-        elif entry.record.ByteSize() > MAX_RECORD and said.state not in status.TERMINAL:
-            log.warning("Not taking an update of the task '%s': too many wait for its framework", entry.key[1])
+            executor.complain("Ignoring an update of the task '%s', which has ended", entry.key[1])
+        elif _is_full(entry) and said.state not in status.TERMINAL:
+            executor.complain("Not taking an update of the task '%s': too many wait for its framework", entry.key[1])
             return
         elif all(update.uuid != said.uuid for update in entry.record.updates):
             self._ledger.hear(entry, said)
@@ -641,6 +654,11 @@ class Executors:
         self._at_work.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("Unexpected error: %s", error, exc_info=error)
+
+
+def _is_full(entry: Entry) -> bool:
+    record = entry.record
+    return len(record.updates) - record.acknowledged >= MAX_WAITING or record.ByteSize() > MAX_RECORD
 
 
 def _units(entries: Iterable[Entry]) -> list[list[Entry]]:
