@@ -280,6 +280,15 @@ def test_what_cannot_be_launched(framework: Framework) -> None:
     assert failed["message"].startswith("Failed to launch container: container images and volumes (ContainerInfo)")
 
 
+def test_what_is_no_text(agent: Node, framework: Framework) -> None:
+    """protobuf and Mesos' master let it through; JSON could not tell it."""
+    spoilt = _task("t", _executor("e", "true")) | {"name": "no \udcff text"}
+    framework.launch(spoilt)
+    assert framework.status("t", "TASK_ERROR")["message"] == "Task is invalid: not text, or not a number"
+    agent.get("/state")
+    assert _running(agent) == {}
+
+
 def test_a_port_that_a_later_task_cannot_have(agent: Node, framework: Framework, program: str) -> None:
     """Its executor and other tasks are none the worse for it."""
     executor = _executor("lives", program)
