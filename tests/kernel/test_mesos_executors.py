@@ -2,6 +2,7 @@
 their API, their tasks, their end, and who is taken for one."""
 
 import base64
+import http.client
 import json
 import os
 import shutil
@@ -17,9 +18,10 @@ import pytest
 
 from portslice.demo.node import Node
 from portslice.demo.testbed import HOST_ADDRESS, testbed
+from portslice.engines.mesos.executors import MAX_WAITING
 from portslice.engines.mesos.schema import messages_pb2
 from portslice.engines.mesos.schema.executor_pb2 import Call
-from portslice.engines.mesos.schema.mesos_pb2 import TASK_RUNNING, TaskStatus
+from portslice.engines.mesos.schema.mesos_pb2 import TASK_FAILED, TASK_RUNNING, TaskStatus
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from tests.kernel import peer
 from tests.kernel.calling import call_over_tcp
@@ -288,6 +290,15 @@ def test_what_cannot_be_launched(framework: Framework) -> None:
     failed = framework.status("image", "TASK_FAILED")
     assert failed["reason"] == "REASON_CONTAINER_LAUNCH_FAILED"
     assert failed["message"].startswith("Failed to launch container: container images and volumes (ContainerInfo)")
+
+
+def test_what_is_no_text(agent: Node, framework: Framework) -> None:
+    """protobuf and Mesos' master let it through; JSON could not tell it."""
+    spoilt = _task("t", _executor("e", "true")) | {"name": "no \udcff text"}
+    framework.launch(spoilt)
+    assert framework.status("t", "TASK_ERROR")["message"] == "Task is invalid: not text, or not a number"
+    agent.get("/state")
+    assert _running(agent) == {}
 
 
 def test_a_port_that_a_later_task_cannot_have(agent: Node, framework: Framework, program: str) -> None:
@@ -623,3 +634,44 @@ def test_an_executor_fetches_and_is_limited(agent: Node, framework: Framework, p
     assert (failed["reason"], failed["source"]) == ("REASON_CONTAINER_LIMITATION_MEMORY", "SOURCE_AGENT")
     assert failed["message"].startswith("Memory limit exceeded: Requested: 96MB ")
     assert failed["limitation"]["resources"][0]["name"] == "mem"
+
+
+def test_no_executor_keeps_the_agent_to_itself(cluster: tuple[Master, Node], framework: Framework) -> None:
+    """By a call that tells of more than anybody hears of."""
+    master, agent = cluster
+    framework.launch(_task("t", _executor("tells", "exec sleep 1000")))
+    until(lambda: "tells" in _running(agent), "executor")
+    inside = agent.namespace(_running(agent)["tells"])
+    call = Call(type=Call.SUBSCRIBE, framework_id={"value": framework.id}, executor_id={"value": "tells"})
+    headers = {"Content-Type": "application/x-protobuf", "Accept": "application/json"}
+
+    def subscribe(connection: Connection) -> http.client.HTTPResponse:
+        connection.request("POST", "/api/v1/executor", call.SerializeToString(), headers)
+        return connection.getresponse()
+
+    with closing(Connection(inside, ADDRESS)) as connection:
+        call.subscribe.SetInParent()
+        _read_until(subscribe(connection), b"LAUNCH")
+        for state in (*[TASK_RUNNING] * 10 * MAX_WAITING, TASK_FAILED):
+            said = TaskStatus(task_id={"value": "t"}, state=state, source=TaskStatus.SOURCE_EXECUTOR)
+            said.uuid = uuid.uuid4().bytes
+            call.subscribe.unacknowledged_updates.add(status=said)
+        master.pause()  # nobody acknowledges
+        try:
+            with closing(Connection(inside, ADDRESS)) as again:
+                response = subscribe(again)
+                while "Not taking an update of the task 't'" not in agent.log:
+                    agent.get("/version")
+                heard = _read_until(response, base64.b64encode(said.uuid))
+        finally:
+            master.resume()
+    assert heard.count(b'"ACKNOWLEDGED"') == MAX_WAITING + 1
+    assert agent.log.count("Not taking an update of the task 't'") < 100
+
+
+def _read_until(response: http.client.HTTPResponse, word: bytes) -> bytes:
+    heard = b""
+    while word not in heard:
+        heard += (more := response.read1())
+        assert more, "the stream has ended"
+    return heard

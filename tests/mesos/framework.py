@@ -197,7 +197,8 @@ class Framework:
         call = {"type": kind, "framework_id": {"value": self.id}, **body}
         headers = {"Content-Type": "application/json", "Mesos-Stream-Id": self._stream}
         with closing(connection):
-            connection.request("POST", _PATH, json.dumps(call), headers)
+            text = json.dumps(call, ensure_ascii=False).encode(errors="surrogateescape")  # it may be no text
+            connection.request("POST", _PATH, text, headers)
             response = connection.getresponse()
             if response.status != 202:  # the reader subscribes again then
                 raise ValueError(f"{kind}: {response.status} {response.read()!r}")

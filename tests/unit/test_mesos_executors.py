@@ -125,3 +125,19 @@ def test_old_updates_are_forgotten() -> None:
     asyncio.run(tell())
     assert len(sent) == len(set(sent)) == 1000
     assert len(record.updates) < 100
+
+
+def test_what_is_told_of_a_task_is_bounded() -> None:
+    """The last status of each state in a row, without its data."""
+    record = TaskRecord(framework=FRAMEWORK, task=_task("t"), executor_id={"value": "e"})
+    states = [mesos_pb2.TASK_RUNNING] * 3 + [mesos_pb2.TASK_KILLING, mesos_pb2.TASK_RUNNING]
+    for number, state in enumerate(states):
+        update = status.update(FRAMEWORK.id, record.task.task_id, record.task.slave_id, state, message=str(number))
+        update.status.data = b"much"
+        record.updates.append(update)
+    told = records.task(record).statuses
+    assert [(each.state, each.message) for each in told] == [
+        (mesos_pb2.TASK_RUNNING, "2"), (mesos_pb2.TASK_KILLING, "3"), (mesos_pb2.TASK_RUNNING, "4")
+    ]  # fmt: skip
+    assert not any(each.HasField("data") for each in told)
+    assert record.updates[0].status.data == b"much"

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import signal
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
@@ -23,7 +23,7 @@ from google.protobuf.message import Message
 
 from portslice.agent import offer
 from portslice.agent.service import Agent
-from portslice.engines.mesos import compatibility, resources
+from portslice.engines.mesos import compatibility, resources, v1
 from portslice.engines.mesos.authentication import Authentication, RefusedError, Timeouts
 from portslice.engines.mesos.detector import detector
 from portslice.engines.mesos.executor_api import ExecutorApi
@@ -31,7 +31,7 @@ from portslice.engines.mesos.meta import Meta, checked_id
 from portslice.engines.mesos.registration import Registration
 from portslice.engines.mesos.schema import messages_pb2 as messages
 from portslice.engines.mesos.schema.capacity_pb2 import Capacity
-from portslice.engines.mesos.schema.mesos_pb2 import UUID, SlaveID, SlaveInfo
+from portslice.engines.mesos.schema.mesos_pb2 import TASK_ERROR, UUID, SlaveID, SlaveInfo, TaskInfo, TaskStatus
 from portslice.engines.mesos.tasks import Tasks
 from portslice.engines.mesos.view import View
 from portslice.engines.mesos.wire import Inbox, Pid
@@ -224,7 +224,9 @@ class MesosEngine:
     def _run_task(self, message: messages.RunTaskMessage) -> None:
         log.info("Got assigned task '%s' for framework %s", message.task.task_id.value, message.framework.id.value)
         ids = [message.task.executor.executor_id.value] if message.task.HasField("executor") else []
-        if self._is_for_us(message.framework.id.value, message.task, *ids):
+        if self._can_be_told(message, [message.task]) and self._is_for_us(
+            message.framework.id.value, message.task, *ids
+        ):
             launch = message.launch_executor or not message.HasField("launch_executor")
             self._tasks.run(message.framework, message.task, launch_executor=launch)
 
@@ -233,9 +235,26 @@ class MesosEngine:
         names = ", ".join(f"'{task.task_id.value}'" for task in group.tasks)
         log.info("Got assigned task group containing tasks [%s] for framework %s", names, framework.id.value)
         ids = framework.id.value, executor.executor_id.value
+        if not self._can_be_told(message, group.tasks):
+            return
         if group.tasks and all(self._is_for_us(ids[0], task, ids[1]) for task in group.tasks):
             launch = message.launch_executor or not message.HasField("launch_executor")
             self._tasks.run_group(framework, executor, group, launch_executor=launch)
+
+    def _can_be_told(
+        self, message: messages.RunTaskMessage | messages.RunTaskGroupMessage, tasks: Iterable[TaskInfo]
+    ) -> bool:
+        """A framework may say what no endpoint could hand on; Mesos' master passes it through."""
+        try:
+            v1.check(message)
+        except ParseError as error:
+            for task in tasks:
+                log.warning("Refusing the task %.100r: %s", task.task_id.value, error)
+                if isinstance(task.task_id.value, str) and isinstance(message.framework.id.value, str):
+                    why, reason = f"Task is invalid: {error}", TaskStatus.REASON_TASK_INVALID
+                    self._tasks.ledger.send_once(message.framework.id, task.task_id, TASK_ERROR, why, reason)
+            return False
+        return True
 
     def _is_for_us(self, framework_id: str, task: Any, *ids: str) -> bool:
         try:
@@ -250,6 +269,11 @@ class MesosEngine:
         return self._ending is None
 
     def _update_framework(self, message: messages.UpdateFrameworkMessage) -> None:
+        try:
+            v1.check(message)
+        except ParseError as error:
+            log.warning("Ignoring an update of the framework %.100r: %s", message.framework_id.value, error)
+            return
         if message.HasField("framework_info"):
             for each in (self._tasks.ledger, self._tasks.executors):
                 each.update_framework(message.framework_id, message.framework_info)

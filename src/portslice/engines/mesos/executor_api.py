@@ -8,7 +8,8 @@ neither the host's processes, nor other containers, nor the world. Ports go from
 connection does: what was sent over it before, and is read when its port is another container's, is nobody's.
 
 What runs in a container may want to do harm. So what it says is bounded, and goes on record only if all that is told of
-it can be told in JSON, too: it would spoil the answers of the other endpoints.
+it can be told in JSON, too: it would spoil the answers of the other endpoints. To read a long call takes seconds, if it
+is made for that: it is read in a thread, one at a time, and others are served meanwhile.
 
 Texts and codes are Mesos'.
 """
@@ -16,6 +17,7 @@ Texts and codes are Mesos'.
 import asyncio
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from ipaddress import ip_address
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -30,7 +32,7 @@ from portslice.engines.mesos.executors import Executor, Executors
 from portslice.engines.mesos.schema.executor_pb2 import Call, Event
 from portslice.engines.mesos.schema.mesos_pb2 import TASK_STAGING, SlaveInfo, TaskStatus
 from portslice.engines.mesos.schema.messages_pb2 import ExecutorToFrameworkMessage
-from portslice.engines.mesos.v1 import from_json, to_json
+from portslice.engines.mesos.v1 import check, from_json, to_json
 from portslice.engines.mesos.wire import read_body
 from portslice.errors import ParseError
 from portslice.network.sockdiag import SockDiag
@@ -39,6 +41,7 @@ PATH = "/api/v1/executor"
 HEARTBEAT_SECS = 30 * 60.0  # Mesos' DEFAULT_EXECUTOR_HEARTBEAT_INTERVAL
 MAX_STATUS = 64 << 10  # bytes
 _AT_ONCE = 4  # calls of a container
+_LONG = 16 << 10  # bytes of a call that is read in a thread
 _JSON, _PROTOBUF = "application/json", "application/x-protobuf"
 _TYPES = f"{_JSON} or {_PROTOBUF}"
 
@@ -81,6 +84,7 @@ class ExecutorApi:
         self._info = info
         self._forward = forward
         self._diag = SockDiag()
+        self._reader = ThreadPoolExecutor(1, "executors' calls")
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()  # by containers' ids
         self._connections: WeakKeyDictionary[asyncio.Transport, str] = WeakKeyDictionary()  # to containers' ids
 
@@ -93,9 +97,7 @@ class ExecutorApi:
             raise web.HTTPServiceUnavailable(text="Agent has not finished recovery")
         container = self._caller(request)
         async with self._turns.setdefault(container.id, asyncio.Semaphore(_AT_ONCE)):
-            call = _parsed(request, await read_body(request))
-        _check_values(call)
-        _validate(call)
+            call = await self._read(request)
         kind = _accepted(request) if call.type == Call.SUBSCRIBE else _JSON
         executor = self._executor(call, container)
         if call.type == Call.SUBSCRIBE:
@@ -117,6 +119,12 @@ class ExecutorApi:
             case Call.UNKNOWN:
                 raise web.HTTPNotImplemented(text="501 Not Implemented.")
         return web.Response(status=202)
+
+    async def _read(self, request: web.Request) -> Call:
+        given, body = request.headers.get(hdrs.CONTENT_TYPE), await read_body(request)
+        if len(body) <= _LONG:
+            return _read(given, body)
+        return await asyncio.get_running_loop().run_in_executor(self._reader, _read, given, body)
 
     def _caller(self, request: web.Request) -> Container:
         """The container that calls."""
@@ -156,8 +164,8 @@ class ExecutorApi:
         response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: kind})
         response.enable_chunked_encoding()
         await response.prepare(request)
-        self._executors.subscribe(executor, container, missed, stream, self._info())
         try:
+            await self._executors.subscribe(executor, container, missed, stream, self._info())
             with suppress(OSError):
                 await stream.copy_to(request, response)
         finally:
@@ -170,8 +178,18 @@ def _owns(container: Container, port: int) -> bool:
     return network is not None and (port in network.ephemeral or port in network.ports)
 
 
-def _parsed(request: web.Request, body: bytes) -> Call:
-    given = request.headers.get(hdrs.CONTENT_TYPE)
+def _read(given: str | None, body: bytes) -> Call:
+    """:param given: the body's content type.
+
+    :raises web.HTTPException: it is no valid call.
+    """
+    call = _parsed(given, body)
+    _validate(call)
+    _check_values(call)
+    return call
+
+
+def _parsed(given: str | None, body: bytes) -> Call:
     if given is None:
         raise web.HTTPBadRequest(text="Expecting 'Content-Type' to be present")
     kind = given.partition(";")[0].strip()
@@ -202,11 +220,12 @@ def _parsed(request: web.Request, body: bytes) -> Call:
 
 
 def _check_values(call: Call) -> None:
-    """protobuf takes texts that are none, and numbers that JSON does not know."""
+    """What goes on record is the statuses."""
     try:
-        json.dumps(to_json(call), allow_nan=False)
-    except (TypeError, ValueError):
-        raise web.HTTPBadRequest(text="Failed to parse body into Call protobuf: not text, or not a number") from None
+        for update in (call.update, *call.subscribe.unacknowledged_updates):
+            check(update.status)
+    except ParseError as error:
+        raise web.HTTPBadRequest(text=f"Failed to parse body into Call protobuf: {error}") from None
 
 
 def _accepted(request: web.Request) -> str:

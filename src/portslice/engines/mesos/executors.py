@@ -53,8 +53,9 @@ from portslice.units import Duration
 log = logging.getLogger(__name__)
 
 LOOK_SECS = 1.0  # between looks for a launch that has come to fetching meanwhile
-
-MAX_RECORD = 8 << 20  # bytes of a task's record, at which only its end is taken any more
+MAX_WAITING = 1000  # updates of a task that wait for its framework, at which only its end is taken any more
+MAX_RECORD = 8 << 20  # bytes of its record, likewise
+_COMPLAINT_SECS = 1.0
 
 
 class Subscription(Protocol):
@@ -78,6 +79,7 @@ class Executor:
         self.why: tuple[TaskStatus.Reason, str] | None = None  # it is destroyed for
         self.has: Amounts | None = None  # its container's
         self.delivering = asyncio.Lock()  # or changing its container
+        self._complaint_due = 0.0
 
     @property
     def key(self) -> Key:
@@ -97,6 +99,13 @@ class Executor:
         if self.subscription is not None:
             self.subscription.end()
             self.subscription = None
+
+    def complain(self, text: str, *arguments: object) -> None:
+        """Log what it does wrong; not as often as it does it."""
+        now = time.monotonic()
+        if now >= self._complaint_due:
+            self._complaint_due = now + _COMPLAINT_SECS
+            log.warning(text, *arguments)
 
     def disarm(self) -> None:
         """Wait for nothing."""
@@ -246,7 +255,7 @@ class Executors:
         """Whether it has living executors here."""
         return any(key[0] == framework_id.value for key in self._living)
 
-    def subscribe(
+    async def subscribe(
         self,
         executor: Executor,
         container: Container,
@@ -256,7 +265,7 @@ class Executors:
     ) -> None:
         """Take an executor's subscription.
 
-        :param missed: what it has that nobody acknowledged.
+        :param missed: what it has that nobody acknowledged. It may be much: others have their turn in between.
         """
         if executor.subscription is not None:
             log.info("Closing already existing HTTP connection from %s", executor)
@@ -281,6 +290,9 @@ class Executors:
             )
         )
         for update in missed.unacknowledged_updates:
+            await asyncio.sleep(0)
+            if executor.subscription is not subscription:
+                return  # it has ended, or another one has come
             self.update(executor, update.status)
         if record.ending:
             executor.send(Event(type=Event.SHUTDOWN))
@@ -299,11 +311,11 @@ class Executors:
         """Take what an executor says of a task; what the agent has it acknowledges."""
         entry = self._ledger.find(executor.record.framework.id, said.task_id)
         if entry is None or entry.executor_key != executor.key or not entry.record.delivered:
-            log.warning("Ignoring an update of the %s: it has no task '%s'", executor, said.task_id.value)
+            executor.complain("Ignoring an update of the %s: it has no task %.100r", executor, said.task_id.value)
         elif entry.ended:
-            log.warning("Ignoring an update of the task '%s', which has ended", said.task_id.value)
-        elif entry.record.ByteSize() > MAX_RECORD and said.state not in status.TERMINAL:
-            log.warning("Not taking an update of the task '%s': too many wait for its framework", entry.key[1])
+            executor.complain("Ignoring an update of the task '%s', which has ended", entry.key[1])
+        elif _is_full(entry) and said.state not in status.TERMINAL:
+            executor.complain("Not taking an update of the task '%s': too many wait for its framework", entry.key[1])
             return
         elif all(update.uuid != said.uuid for update in entry.record.updates):
             self._ledger.hear(entry, said)
@@ -481,8 +493,8 @@ class Executors:
             executor.has = commands.amounts(record.executor, tasks)
             async with executor.delivering:  # it may subscribe before the launch is known to have succeeded
                 container = await self._agent.launch(request)
-        except PortsliceError as error:
-            log.error("Failed to launch the %s: %s", executor, error)
+        except Exception as error:  # whatever it is, nobody is to wait for ever
+            log.error("Failed to launch the %s: %s", executor, error, exc_info=not isinstance(error, PortsliceError))
             executor.why = TaskStatus.REASON_CONTAINER_LAUNCH_FAILED, f"Failed to launch container: {error}"
             self._end(executor, None)
             return
@@ -649,6 +661,11 @@ class Executors:
         self._at_work.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("Unexpected error: %s", error, exc_info=error)
+
+
+def _is_full(entry: Entry) -> bool:
+    record = entry.record
+    return len(record.updates) - record.acknowledged >= MAX_WAITING or record.ByteSize() > MAX_RECORD
 
 
 def _units(entries: Iterable[Entry]) -> list[list[Entry]]:

@@ -38,14 +38,24 @@ def task(record: TaskRecord) -> Task:
         slave_id=info.slave_id,
         state=state(record),
         resources=info.resources,
-        statuses=[update.status for update in record.updates],
         user=info.command.user or None,
     )
     for field in ("labels", "discovery", "container", "health_check", "kill_policy"):
         if info.HasField(field):
             getattr(shown, field).CopyFrom(getattr(info, field))
+    _tell(shown, record)
     if record.updates:
         known = record.updates[min(record.acknowledged, len(record.updates) - 1)]
         shown.status_update_state = known.status.state
         shown.status_update_uuid = known.uuid
     return shown
+
+
+def _tell(shown: Task, record: TaskRecord) -> None:
+    """The last status of each state that it had in a row, without its data, as Mesos' master has it: an executor may
+    send any number, and all that is told of all tasks when the agent registers again is one message."""
+    for update in record.updates:
+        if shown.statuses and shown.statuses[-1].state == update.status.state:
+            del shown.statuses[-1]
+        shown.statuses.append(update.status)
+        shown.statuses[-1].ClearField("data")

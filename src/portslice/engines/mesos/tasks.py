@@ -263,8 +263,9 @@ class Tasks:
             if ignored := commands.ports(record.task, "ephemeral_ports"):
                 log.warning("Ignoring the specified ephemeral_ports '%s' for executor '%s'", ignored, request.name)
             container = await self._agent.launch(request)
-        except PortsliceError as error:
-            log.error("Failed to launch task %s: %s", record.task.task_id.value, error)
+        except Exception as error:  # whatever it is, nobody is to wait for ever
+            unforeseen = not isinstance(error, PortsliceError)
+            log.error("Failed to launch task %s: %s", record.task.task_id.value, error, exc_info=unforeseen)
             killed = record.killed and isinstance(error, FetchError)
             self.ledger.say(
                 entry,

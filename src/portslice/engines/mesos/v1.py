@@ -4,6 +4,7 @@ protobuf's own mapping is another one: it writes 64-bit integers as texts and le
 """
 
 import base64
+import json
 from typing import Any, TypeVar
 
 from google.protobuf import json_format
@@ -29,6 +30,18 @@ def to_json(message: Message) -> dict[str, Any]:
         elif message.HasField(field.name) or (field.has_default_value and not field.GetOptions().deprecated):
             found[name] = _value(field, value)
     return found
+
+
+def check(message: Message) -> None:
+    """Whether JSON can tell it: protobuf takes texts that are none, and numbers that JSON does not know. One such value
+    would spoil the answers of all endpoints that tell of it.
+
+    :raises ParseError: it cannot.
+    """
+    try:
+        json.dumps(to_json(message), allow_nan=False)
+    except (TypeError, ValueError):
+        raise ParseError("not text, or not a number") from None
 
 
 def from_json(kind: type[_M], content: Any) -> _M:
