@@ -101,6 +101,11 @@ class Framework:
         until(lambda: self._offers, "offer")
         return next(iter(self._offers.values()))
 
+    @property
+    def has_offers(self) -> bool:
+        """Whether there is something to be had now."""
+        return bool(self._offers)
+
     def offers_port(self, port: int) -> bool:
         """Whether one of the offers has it."""
         resources = [each for offer in list(self._offers.values()) for each in offer["resources"]]
