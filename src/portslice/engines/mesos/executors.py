@@ -476,7 +476,7 @@ class Executors:
                 await asyncio.to_thread(check_readable, request.uid, request.gid)
             executor.has = commands.amounts(record.executor, tasks)
             async with executor.delivering:  # it may subscribe before the launch is known to have succeeded
-                container = await self._agent.launch(request)
+                container = await self._agent.launch(request, lambda: record.ending)
         except PortsliceError as error:
             log.error("Failed to launch the %s: %s", executor, error)
             executor.why = TaskStatus.REASON_CONTAINER_LAUNCH_FAILED, f"Failed to launch container: {error}"

@@ -50,7 +50,6 @@ from portslice.errors import PortsliceError
 log = logging.getLogger(__name__)
 
 _LAUNCH_FAILED = TaskStatus.REASON_CONTAINER_LAUNCH_FAILED
-_LOOK_SECS = 1.0
 KILL_GRACE_SECS = 3.0  # of Mesos' command executor, where neither task nor kill has a kill policy
 
 
@@ -240,9 +239,7 @@ class Tasks:
             self._abandon(entry)
         self.executors.shut_down_all()
         while self._at_work:
-            for entry in self.ledger.living():
-                self._stop_fetching(entry)
-            await asyncio.wait(self._at_work, timeout=_LOOK_SECS)
+            await asyncio.wait(self._at_work)
         await self.executors.end()
 
     def close(self) -> None:
@@ -263,7 +260,7 @@ class Tasks:
             )
             if ignored := commands.ports(record.task, "ephemeral_ports"):
                 log.warning("Ignoring the specified ephemeral_ports '%s' for executor '%s'", ignored, request.name)
-            container = await self._agent.launch(request)
+            container = await self._agent.launch(request, lambda: record.killed)
         except PortsliceError as error:
             log.error("Failed to launch task %s: %s", record.task.task_id.value, error)
             killed = record.killed and isinstance(error, FetchError)
@@ -312,11 +309,8 @@ class Tasks:
         if entry.container is not None:
             self._start(self._end(entry, entry.container))
         else:  # otherwise as soon as it is launched
-            self._stop_fetching(entry)
-
-    def _stop_fetching(self, entry: Entry) -> None:
-        framework_id, name = entry.key
-        self._agent.stop_fetching(name, framework_id)
+            framework_id, name = entry.key
+            self._agent.stop_fetching(name, framework_id)
 
     async def _end(self, entry: Entry, container: Container) -> None:
         if container.state is State.RUNNING:
