@@ -460,6 +460,9 @@ def test_uris_of_tasks(master: AnyMaster, agent: Node, framework: Framework) -> 
         with peer.accepted(silent):
             framework.kill("waits")
             killed = framework.status("waits", "TASK_KILLED")
+        framework.launch(task("hasty", {"value": "true", "uris": uris}))
+        framework.kill("hasty")  # most likely before it waits
+        framework.status("hasty", "TASK_KILLED")
     assert killed["reason"] == "REASON_TASK_KILLED_DURING_LAUNCH"
     assert {"fails", "waits"}.isdisjoint(each["name"] for each in agent.client.containers())
 

@@ -115,6 +115,11 @@ class Framework:
         until(lambda: self._offers, "offer")
         return next(iter(self._offers.values()))
 
+    @property
+    def has_offers(self) -> bool:
+        """Whether there is something to be had now."""
+        return bool(self._offers)
+
     def _offers_of_one(self, needed: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """All offers of an agent, when they hold these resources together. What has just been given back is offered
         apart from the rest. After a while: what there is."""

@@ -348,3 +348,20 @@ async def test_statuses_are_bounded(tmp_path: Path) -> None:
     (kept,) = world.agent.tasks[world.framework.id, "a"].statuses
     assert (kept.uuid, kept.HasField("data")) == (bytes([49]), False)
     assert len(world.events.take("UPDATE")) == 50
+
+
+@looped
+async def test_a_kill_is_repeated_to_an_agent_that_is_back(tmp_path: Path) -> None:
+    """It may have died before it heard it."""
+    world = World(tmp_path)
+    world.launch(*(world.task(name) for name in "abc"))
+    world.agent.link = None
+    world.master.membership.disconnected(world.agent)
+    for name in "ab":
+        world.master.tasks.kill(world.framework.tasks[name], None)
+    assert world.wire.take(messages.KillTaskMessage) == []
+    world.updated("b", TASK_FINISHED)
+    world.master.tasks.acknowledge(world.framework, world.agent.id, world.framework.tasks["b"].task_id, b"b")
+    world.come_back()
+    world.master.membership.welcome(world.agent, ())
+    assert [each.task_id.value for each in world.wire.take(messages.KillTaskMessage)] == ["a"]

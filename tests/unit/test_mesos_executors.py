@@ -1,12 +1,15 @@
 """Executors, as far as they are values: what their containers have, and what an agent makes of its records."""
 
 import asyncio
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from portslice.engines.mesos import commands, records, status, streams, v1
 from portslice.engines.mesos.executor_api import EventStream
+from portslice.engines.mesos.ledger import Ledger
+from portslice.engines.mesos.meta import Meta
 from portslice.engines.mesos.schema import executor_pb2, mesos_pb2
 from portslice.engines.mesos.schema.executor_pb2 import Event
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
@@ -141,3 +144,45 @@ def test_what_is_told_of_a_task_is_bounded() -> None:
     ]  # fmt: skip
     assert not any(each.HasField("data") for each in told)
     assert record.updates[0].status.data == b"much"
+
+
+def _ledger(directory: Path, sent: list[Any]) -> Ledger:
+    meta = Meta(directory)
+    meta.register(mesos_pb2.SlaveInfo(hostname="h", id={"value": "S0"}))
+    return Ledger(cast(Any, None), meta, send=sent.append, ip=lambda: None)
+
+
+def test_a_command_task_may_be_called_like_an_executor(tmp_path: Path) -> None:
+    """It is not delivered to the executor, and does not end with it."""
+    ledger = _ledger(tmp_path, [])
+    own = ledger.admit(FRAMEWORK, _task("e"))
+    theirs = ledger.admit(FRAMEWORK, _task("t"), executor=mesos_pb2.ExecutorID(value="e"))
+    assert own is not None
+    assert theirs is not None
+    assert own.executor_key == theirs.executor_key
+    assert ledger.of_executor(theirs.executor_key) == [theirs]
+
+
+def test_what_is_said_again_of_an_unknown_task_is_no_second_end(tmp_path: Path) -> None:
+    sent: list[Any] = []
+    ledger = _ledger(tmp_path, sent)
+    for name, reason in (
+        ("a", mesos_pb2.TaskStatus.REASON_RECONCILIATION),
+        ("a", mesos_pb2.TaskStatus.REASON_EXECUTOR_TERMINATED),
+        ("b", mesos_pb2.TaskStatus.REASON_RECONCILIATION),
+    ):
+        ledger.send_once(FRAMEWORK.id, mesos_pb2.TaskID(value=name), mesos_pb2.TASK_DROPPED, "", reason)
+    first, again, other = (each.uuid for each in sent)
+    assert first == again == sent[0].status.uuid
+    assert len(first) == 16
+    assert other != first
+
+
+def test_a_record_that_was_not_written_whole_goes(tmp_path: Path) -> None:
+    ledger = _ledger(tmp_path, [])
+    ledger.admit(FRAMEWORK, _task("whole"))
+    (whole,) = tmp_path.glob("meta/slaves/latest/tasks/f/*")
+    draft = whole.with_name("torn.\tnew")
+    draft.write_bytes(b"x")
+    assert [record.task.name for record in Meta(tmp_path).tasks()] == ["whole"]
+    assert list(whole.parent.iterdir()) == [whole]

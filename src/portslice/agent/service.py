@@ -36,6 +36,7 @@ from portslice.statistics import Snapshots
 
 log = logging.getLogger(__name__)
 
+_LOOK_SECS = 1.0  # from one look to the next whether a container that is being launched is still wanted
 _LAUNCH_SECS = 0.05  # from one look at a container that is being launched to the next
 
 
@@ -138,14 +139,20 @@ class Agent:
             for task in self._tasks:
                 task.cancel()
 
-    async def launch(self, request: Request) -> Container:
+    async def launch(self, request: Request, unwanted: Callable[[], bool] = lambda: False) -> Container:
         """Start a container.
 
+        :param unwanted: whether it is to wait no more for what is fetched; asked now and then, since who says so once
+            may do it before it waits.
         :raises PortsliceError: nothing was started.
         """
         launch = asyncio.create_task(self._launch(request))
         self._tasks.add(launch)
         launch.add_done_callback(self._tasks.discard)
+        while request.uris and not launch.done():
+            await asyncio.wait((launch,), timeout=_LOOK_SECS)
+            if unwanted() and request.name and request.framework_id:
+                self.stop_fetching(request.name, request.framework_id)
         return await asyncio.shield(launch)  # what is being started is watched, even if the caller hangs up meanwhile
 
     async def _launch(self, request: Request) -> Container:

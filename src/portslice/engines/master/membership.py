@@ -97,6 +97,8 @@ class Membership:
             reconciled = self._cluster.frameworks.get(key[0])
             if reconciled is not None:
                 missing[key[0]].framework.CopyFrom(reconciled.info)
+        if known is not None:
+            agent.kills = {key: kill for key, kill in known.kills.items() if key in agent.tasks}
         self._cluster.counted["slave_reregistrations"] += 1
         log.info("Re-registered agent %s at %s (%s)", agent.id, pid, info.hostname)
         return self._put(agent), list(missing.values())
@@ -121,6 +123,8 @@ class Membership:
                         framework_id={"value": framework.id}, pid="@0.0.0.0:0", framework_info=framework.info
                     )
                 )
+        for kill in agent.kills.values():
+            agent.send(kill)
         for framework_id in ended:
             agent.send(messages.ShutdownFrameworkMessage(framework_id={"value": framework_id}))
         self._offers.soon()

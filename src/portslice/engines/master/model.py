@@ -18,6 +18,7 @@ from portslice.engines.mesos.schema.mesos_pb2 import (
     SlaveInfo,
     Task,
 )
+from portslice.engines.mesos.schema.messages_pb2 import KillTaskMessage
 from portslice.engines.mesos.status import TERMINAL
 from portslice.engines.mesos.wire import Link, Pid
 
@@ -59,6 +60,8 @@ class Agent:
     executors: dict[tuple[str, str], ExecutorInfo] = field(default_factory=dict)
     """By framework and id: those that frameworks brought, from their first task to their exit."""
     offers: dict[str, Offer] = field(default_factory=dict)
+    kills: dict[tuple[str, str], KillTaskMessage] = field(default_factory=dict)
+    """Of these tasks that their frameworks want ended, as they said so last."""
 
     @property
     def connected(self) -> bool:

@@ -92,11 +92,11 @@ class Tasks:
         )
 
     def kill(self, task: Task, policy: KillPolicy | None) -> None:
-        """End one; without a connection to its agent that is lost."""
+        """End one; an agent that is not connected, or dies before it hears it, is told when it is back."""
         if (agent := self._cluster.agents.get(task.slave_id.value)) is not None:
-            agent.send(
-                messages.KillTaskMessage(framework_id=task.framework_id, task_id=task.task_id, kill_policy=policy)
-            )
+            kill = messages.KillTaskMessage(framework_id=task.framework_id, task_id=task.task_id, kill_policy=policy)
+            agent.kills[task.framework_id.value, task.task_id.value] = kill
+            agent.send(kill)
 
     def lose(self, task: Task, state: "TaskState", message: str, reason: "TaskStatus.Reason") -> None:
         """Its agent has gone, or may have; or its framework has."""
@@ -140,6 +140,7 @@ class Tasks:
         agent = self._cluster.agents.get(task.slave_id.value)
         if agent is not None:
             agent.tasks.pop((framework_id, task_id), None)
+            agent.kills.pop((framework_id, task_id), None)
         framework = self._cluster.frameworks.get(framework_id)
         if framework is not None and framework.tasks.pop(task_id, None) is not None:
             framework.completed.append(task)

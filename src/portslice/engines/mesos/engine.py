@@ -102,7 +102,7 @@ class MesosEngine:
             agent,
             self._meta,
             send=self._send_update,
-            exited=self._send_if_registered,
+            exited=self._registration.send,  # also behind an announcement that still tells of it
             ip=lambda: self._registration.ip,
             environment=self._environment,
         )
@@ -211,15 +211,18 @@ class MesosEngine:
             return
         log.info("Re-registered with master as %s", message.slave_id.value)
         self._meta.register(self._info(message.slave_id))  # it may be more than it was
-        self._welcome(message.connection)
+        if not self._welcome(message.connection):
+            return
         for reconciliation in message.reconciliations:
             self._tasks.reconcile(reconciliation)
 
-    def _welcome(self, connection: messages.MasterSlaveConnection) -> None:
+    def _welcome(self, connection: messages.MasterSlaveConnection) -> bool:
+        """Whether it is news: a try that was repeated is answered twice, with the same."""
         again = self._registration.registered
         self._registration.accepted(connection)
         if not again:
             self._tasks.ledger.resend()
+        return not again
 
     def _run_task(self, message: messages.RunTaskMessage) -> None:
         log.info("Got assigned task '%s' for framework %s", message.task.task_id.value, message.framework.id.value)
@@ -326,18 +329,13 @@ class MesosEngine:
         if self._registration.registered:
             self._registration.send(messages.StatusUpdateMessage(update=update, pid=str(self._registration.pid)))
 
-    def _send_if_registered(self, message: Message) -> None:
-        """What nobody misses: without a master it is lost."""
-        if self._registration.registered:
-            self._registration.send(message)
-
     def _forward(self, message: messages.ExecutorToFrameworkMessage) -> None:
         """Mesos promises nothing of these. They are not to take the place of what must be sent."""
         link = self._inbox.link
         if link is None or link.unsent > MAX_UNSENT_MESSAGES:
             log.warning("Dropping a message of the executor '%s'", message.executor_id.value)
-        else:
-            self._send_if_registered(message)
+        elif self._registration.registered:
+            self._registration.send(message)
 
     def _environment(self) -> dict[str, str]:
         """Of every executor (slave/containerizer, `executorEnvironment`)."""

@@ -52,7 +52,6 @@ from portslice.units import Duration
 
 log = logging.getLogger(__name__)
 
-LOOK_SECS = 1.0  # between looks for a launch that has come to fetching meanwhile
 MAX_WAITING = 1000  # updates of a task that wait for its framework, at which only its end is taken any more
 MAX_RECORD = 8 << 20  # bytes of its record, likewise
 _COMPLAINT_SECS = 1.0
@@ -436,9 +435,7 @@ class Executors:
     async def end(self) -> None:
         """Wait until nothing is at work any more."""
         while self._at_work:
-            for executor in self._living.values():
-                self._stop_fetching(executor)
-            await asyncio.wait(self._at_work, timeout=LOOK_SECS)
+            await asyncio.wait(self._at_work)
 
     def close(self) -> None:
         """The agent stops; the executors go on."""
@@ -492,7 +489,7 @@ class Executors:
                 await asyncio.to_thread(check_readable, request.uid, request.gid)
             executor.has = commands.amounts(record.executor, tasks)
             async with executor.delivering:  # it may subscribe before the launch is known to have succeeded
-                container = await self._agent.launch(request)
+                container = await self._agent.launch(request, lambda: record.ending)
         except Exception as error:  # whatever it is, nobody is to wait for ever
             log.error("Failed to launch the %s: %s", executor, error, exc_info=not isinstance(error, PortsliceError))
             executor.why = TaskStatus.REASON_CONTAINER_LAUNCH_FAILED, f"Failed to launch container: {error}"
@@ -534,16 +531,12 @@ class Executors:
         executor.disarm()
         executor.send(Event(type=Event.SHUTDOWN))
         if executor.container is None:  # it is, as soon as it is launched
-            self._stop_fetching(executor)
+            self._agent.stop_fetching(executor.key[1], executor.key[0])
         else:
             grace_secs = self._agent.flags.executor_shutdown_grace_period.seconds
             if record.executor.HasField("shutdown_grace_period"):
                 grace_secs = record.executor.shutdown_grace_period.nanoseconds / 1e9
             executor.deadline = asyncio.get_running_loop().call_later(grace_secs, self._destroy, executor)
-
-    def _stop_fetching(self, executor: Executor) -> None:
-        framework_id, name = executor.key
-        self._agent.stop_fetching(name, framework_id)
 
     def _destroy(self, executor: Executor) -> None:
         if executor.container is not None and executor.container.state is not State.EXITED:

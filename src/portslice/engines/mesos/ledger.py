@@ -6,6 +6,7 @@ endpoints that tell of it, as long as the agent remembers its container, and of 
 
 import logging
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 
 from portslice.agent.service import Agent
@@ -82,6 +83,7 @@ class Ledger:
         self._meta = meta
         self._send = send
         self._ip = ip
+        self._run = uuid.uuid4()  # of the agent's
         self._living: dict[Key, Entry] = {}
         self._completed: dict[Key, Entry] = {}
         self._by_executor: dict[Key, dict[str, Entry]] = {}  # all of them
@@ -101,8 +103,9 @@ class Ledger:
         return [entry for key, entry in self._living.items() if key[0] == framework_id]
 
     def of_executor(self, key: Key, *, completed: bool = False) -> list[Entry]:
-        """Those of them that an executor has, in the order in which they came, or also its completed ones."""
-        entries = self._by_executor.get(key, {}).values()
+        """Those of them that an executor's process has, in the order in which they came, or also its completed ones. A
+        command task may be called like an executor and is none of its tasks."""
+        entries = (each for each in self._by_executor.get(key, {}).values() if each.has_process)
         return [each for each in entries if completed or self._living.get(each.key) is each]
 
     def frameworks_of(self, framework_id: str) -> list[FrameworkInfo]:
@@ -237,9 +240,12 @@ class Ledger:
         message: str,
         reason: "TaskStatus.Reason",
     ) -> None:
-        """Of a task that is not here; the master asks again if it does not hear it."""
+        """Of a task that is not here; the master asks again if it does not hear it. As it may ask twice, by a kill,
+        too, before it does, what is said again has the same uuid: it is no second end."""
         slave_id = self._meta.slave_id or SlaveID(value="")
-        self._send(status.update(framework_id, task_id, slave_id, state, message=message, reason=reason))
+        update = status.update(framework_id, task_id, slave_id, state, message=message, reason=reason)
+        update.uuid = update.status.uuid = uuid.uuid5(self._run, f"{framework_id.value}/{task_id.value}").bytes
+        self._send(update)
 
     def update_framework(self, framework_id: FrameworkID, info: FrameworkInfo) -> None:
         """A framework has changed."""

@@ -105,9 +105,10 @@ class Meta:
         return sorted(self._load("executors", ExecutorRecord), key=lambda record: record.received)
 
     def _load(self, kind: str, message: type[_R]) -> Iterator[_R]:
-        """A record that cannot be read is left alone and said."""
-        for path in self._slaves.glob(f"latest/{kind}/*/*"):
+        """A record that cannot be read is left alone and said. Of one that was not written whole, nobody knows."""
+        for path in list(self._slaves.glob(f"latest/{kind}/*/*")):
             if path.suffix == _DRAFT:
+                path.unlink()
                 continue
             try:
                 yield message.FromString(path.read_bytes())

@@ -24,7 +24,7 @@ from portslice.agent.service import Agent
 from portslice.containers.container import Container, State
 from portslice.containers.launcher import FetchError
 from portslice.engines.mesos import commands, status
-from portslice.engines.mesos.executors import LOOK_SECS, Executors
+from portslice.engines.mesos.executors import Executors
 from portslice.engines.mesos.ledger import Entry, Key, Ledger
 from portslice.engines.mesos.meta import Meta
 from portslice.engines.mesos.schema.mesos_pb2 import (
@@ -239,9 +239,7 @@ class Tasks:
             self._abandon(entry)
         self.executors.shut_down_all()
         while self._at_work:
-            for entry in self.ledger.living():
-                self._stop_fetching(entry)
-            await asyncio.wait(self._at_work, timeout=LOOK_SECS)
+            await asyncio.wait(self._at_work)
         await self.executors.end()
 
     def close(self) -> None:
@@ -262,7 +260,7 @@ class Tasks:
             )
             if ignored := commands.ports(record.task, "ephemeral_ports"):
                 log.warning("Ignoring the specified ephemeral_ports '%s' for executor '%s'", ignored, request.name)
-            container = await self._agent.launch(request)
+            container = await self._agent.launch(request, lambda: record.killed)
         except Exception as error:  # whatever it is, nobody is to wait for ever
             unforeseen = not isinstance(error, PortsliceError)
             log.error("Failed to launch task %s: %s", record.task.task_id.value, error, exc_info=unforeseen)
@@ -312,11 +310,8 @@ class Tasks:
         if entry.container is not None:
             self._start(self._end(entry, entry.container))
         else:  # otherwise as soon as it is launched
-            self._stop_fetching(entry)
-
-    def _stop_fetching(self, entry: Entry) -> None:
-        framework_id, name = entry.key
-        self._agent.stop_fetching(name, framework_id)
+            framework_id, name = entry.key
+            self._agent.stop_fetching(name, framework_id)
 
     async def _end(self, entry: Entry, container: Container) -> None:
         if container.state is State.RUNNING:
