@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from portslice.engines.master import validation
 from portslice.engines.master.bundle import Bundle
 from portslice.engines.master.fairness import Claim, order, share
-from portslice.engines.master.flags import Networks
+from portslice.engines.master.flags import MasterFlags, Networks
 from portslice.engines.master.model import Agent, Framework
 from portslice.engines.master.registry import Registry
 from portslice.engines.mesos.schema.mesos_pb2 import FrameworkInfo, Resource, SlaveInfo, TaskInfo, TaskStatus
@@ -19,6 +19,7 @@ from portslice.engines.mesos.v1 import from_json, to_json
 from portslice.engines.mesos.wire import Pid
 from portslice.errors import ParseError, PortsliceError
 from portslice.ports import PortSet
+from portslice.units import Duration
 
 _KEYS = st.tuples(st.sampled_from(("cpus", "mem")), st.sampled_from(("*", "prod")))
 _PORTS = st.sets(st.integers(31000, 31020), min_size=1).map(PortSet.of)
@@ -155,3 +156,18 @@ def test_networks() -> None:
     assert [str(each) for each in Networks.parse("10.0.0.7, 10.1.0.0/24").networks] == ["10.0.0.7/32", "10.1.0.0/24"]
     with pytest.raises(ParseError, match="Expecting addresses or networks"):
         Networks.parse("10.0.0.300")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"agent_ping_timeout": Duration.parse("0secs")}, "for --agent_ping_timeout: Must be between 1secs and 15mins"),
+        ({"agent_ping_timeout": Duration.parse("1hrs")}, "Invalid value '1hrs' for --agent_ping_timeout: "),
+        ({"max_agent_ping_timeouts": 0}, "Invalid value '0' for --max_agent_ping_timeouts: Must be at least 1"),
+        ({"allocation_interval": Duration.parse("0secs")}, "for --allocation_interval: Must be more than 0"),
+    ],
+)
+def test_flags_that_no_master_can_have(flags: dict[str, Any], message: str) -> None:
+    MasterFlags().check()
+    with pytest.raises(PortsliceError, match=message):
+        MasterFlags(**flags).check()
