@@ -81,8 +81,12 @@ def test_a_task_of_a_real_framework(cluster: tuple[AnyMaster, Node], library: st
             assert _page(agent) == f"{library}\n"
         framework.kill()  # it has no TASK_KILLING_STATE
         assert framework.state() == "TASK_KILLED"
-    assert acknowledged() == so_far + 3
-    assert library in {each["name"] for each in master.get("/state")["completed_frameworks"]}
+    until(lambda: acknowledged() >= so_far + 3, "acknowledgements")  # more, where an update has come twice
+
+    def completed() -> bool:
+        return library in {each["name"] for each in master.get("/state")["completed_frameworks"]}
+
+    until(completed, "end of the framework")
 
 
 @pytest.mark.parametrize("library", ["pymesos", "mesos_go"])

@@ -8,7 +8,7 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,14 @@ def task(name: str, command: str | dict[str, Any], *ports: tuple[int, int]) -> d
     return {"name": name, "task_id": {"value": name}, "command": info, "resources": resources}
 
 
+def _ports(tasks: Iterable[dict[str, Any]]) -> set[int]:
+    """The first and the last port of each range that tasks ask for."""
+    ranges = [
+        each for info in tasks for one in info["resources"] if one["name"] == "ports" for each in one["ranges"]["range"]
+    ]
+    return {port for each in ranges for port in (each["begin"], each["end"])}
+
+
 class Framework:
     """One framework."""
 
@@ -91,15 +99,18 @@ class Framework:
 
     def status(self, name: str, state: str) -> dict[str, Any]:
         """The update of a task that brings this state, when it comes."""
-        return until(
-            lambda: next((each for each in self.updates.get(name, []) if each["state"] == state), None),
-            f"{state} of {name} (there is {self.states(name)})",
-        )
+
+        def found() -> dict[str, Any] | None:
+            return next((each for each in self.updates.get(name, []) if each["state"] == state), None)
+
+        try:
+            return until(found, f"{state} of {name}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; there is {self.updates.get(name)}") from None
 
     def offer(self) -> dict[str, Any]:
         """An offer."""
-        until(lambda: self._offers, "offer")
-        return next(iter(self._offers.values()))
+        return until(lambda: next(iter(list(self._offers.values())), None), "offer")
 
     def offers_port(self, port: int) -> bool:
         """Whether one of the offers has it."""
@@ -119,6 +130,8 @@ class Framework:
         self._accept("LAUNCH_GROUP", lambda infos: {"executor": info, "task_group": {"tasks": infos}}, *tasks)
 
     def _accept(self, kind: str, launch: Callable[[list[Any]], dict[str, Any]], *tasks: dict[str, Any]) -> None:
+        for port in _ports(tasks):
+            until(lambda port=port: self.offers_port(port), f"offer of port {port}")  # type: ignore[misc]
         offer = self.offer()
         self._agent_id = offer["agent_id"]
         infos = [each | {"agent_id": self._agent_id} for each in tasks]
@@ -160,7 +173,7 @@ class Framework:
         until(self._subscribed.is_set, "subscription")  # a master that has just started does not know it yet
         self._closed = True
         self._call("TEARDOWN")
-        self._reader.join(10)
+        self._reader.join(60)
 
     def close(self) -> None:
         """Be done with it: somebody else has ended it."""
@@ -170,6 +183,23 @@ class Framework:
     # Inside
 
     def _call(self, kind: str, **body: Any) -> None:
+        """Call, and again if the master has started anew meanwhile: it may not know of the framework yet."""
+        errors: list[Exception] = []
+
+        def called() -> bool:
+            try:
+                self._send(kind, **body)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                errors.append(error)
+                return False
+            return True
+
+        try:
+            until(called, f"answer to {kind}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {errors[-1]}") from errors[-1]
+
+    def _send(self, kind: str, **body: Any) -> None:
         connection = Connection(self._bed.host, self._address)
         call = {"type": kind, "framework_id": {"value": self.id}, **body}
         headers = {"Content-Type": "application/json", "Mesos-Stream-Id": self._stream}
@@ -227,7 +257,7 @@ class Framework:
                     known.append(status)
                 if "uuid" in status:
                     names = ("agent_id", "task_id", "uuid")
-                    self._call("ACKNOWLEDGE", acknowledge={name: status[name] for name in names})
+                    self._send("ACKNOWLEDGE", acknowledge={name: status[name] for name in names})
             case "MESSAGE":
                 message = event["message"]
                 self.messages.append((message["executor_id"]["value"], base64.b64decode(message["data"]).decode()))

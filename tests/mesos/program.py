@@ -22,12 +22,22 @@ class Program:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
         self._lines: list[str] = []
+        self._last = ""
         threading.Thread(target=self._read, daemon=True).start()
 
     def state(self) -> str:
-        """The next one of its task."""
-        until(lambda: self._lines, "status")
-        return str(json.loads(self._lines.pop(0))["state"])
+        """The next one of its task. The same again is no new one: the agent has not heard in time that it has come."""
+
+        def changed() -> bool:
+            while self._lines:
+                state = str(json.loads(self._lines.pop(0))["state"])
+                if state != self._last:
+                    self._last = state
+                    return True
+            return False
+
+        until(changed, "status")
+        return self._last
 
     def kill(self) -> None:
         """Let it kill its task."""
