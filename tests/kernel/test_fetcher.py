@@ -35,7 +35,7 @@ FAILED = "Failed to fetch all URIs for container '{}': exited with status 1: "
 @pytest.fixture(scope="module")
 def shared_node() -> Iterator[Node]:
     """An agent that soon loses patience with a server, and enforces what a container may take of the disk."""
-    flags = ("--fetcher_stall_timeout=2secs", "--enforce_container_disk_quota")
+    flags = ("--fetcher_stall_timeout=4secs", "--enforce_container_disk_quota")
     with testbed() as bed, node(bed, f"--isolation={ISOLATION},disk/du", *flags) as agent:
         yield agent
 
@@ -285,7 +285,7 @@ def test_uris_that_cannot_be_had(agent: Node, server: Server) -> None:
     before = agent.get("/metrics/snapshot")["containerizer/fetcher/task_fetches_failed"]
     for path, why in (
         ("none", "received HTTP return code 404"),
-        ("silent", "less than a byte a second came for 2 seconds"),
+        ("silent", "less than a byte a second came for 4 seconds"),
         ("short", "1 bytes are missing"),
         ("big", f"Disk usage exceeds quota ({2 * MB} bytes)"),
         ("bomb.gz", "Disk usage exceeds quota"),

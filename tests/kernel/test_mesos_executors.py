@@ -37,6 +37,7 @@ AnyMaster = Master | OwnMaster
 ADDRESS = f"{HOST_ADDRESS}:5051"
 OWN = [scalar("cpus", 0.1), scalar("mem", 64)]
 WITH_DISK = [*OWN, scalar("disk", 32)]  # a task group's has to have some
+_GATE = "until test -e go; do sleep 0.05; done; "  # it subscribes when it may
 _PROGRAM = Path(install.__file__).with_name("executor.py")
 
 
@@ -106,6 +107,11 @@ def _task(name: str, executor: dict[str, Any] | None, *ports: tuple[int, int]) -
 
 def _running(agent: Node) -> dict[str, dict[str, Any]]:
     return {each["name"]: each for each in agent.client.containers() if each["state"] == "running"}
+
+
+def _open(agent: Node, *names: str) -> None:
+    for name in names:
+        (Path(_running(agent)[name]["sandbox"]) / "go").touch()
 
 
 def _output(agent: Node, name: str) -> str:
@@ -222,7 +228,7 @@ def test_the_environment(agent: Node, framework: Framework, program: str) -> Non
 
 def test_what_is_not_delivered_is_killed_at_once(agent: Node, framework: Framework, program: str) -> None:
     """Of a task group all; and an executor that was never told of a task ends."""
-    slow = _executor("slow", f"export SLEEP=2; {program}", resources=WITH_DISK)
+    slow = _executor("slow", f"{_GATE}{program}", resources=WITH_DISK)
     framework.launch_group(slow, _task("a", None), _task("b", None))
     until(lambda: "slow" in _running(agent), "executor")
     framework.kill("a")
@@ -230,6 +236,7 @@ def test_what_is_not_delivered_is_killed_at_once(agent: Node, framework: Framewo
     assert (killed["message"], killed["source"]) == ("Killed before delivery to the executor", "SOURCE_AGENT")
     text = "A task within the task group was killed before delivery to the executor"
     assert framework.status("b", "TASK_KILLED")["message"] == text
+    _open(agent, "slow")
     until(lambda: framework.failures, "executor's end")
     assert _output(agent, "slow") == "SUBSCRIBED\nSHUTDOWN\n"
 
@@ -402,7 +409,7 @@ def test_what_is_queued_survives_the_agent(agent: Node, framework: Framework, pr
     """A task group as a whole or not at all, where the agent ended while it wrote down that one was delivered, or had
     come."""
     for name, members in {"slow": ("a", "b"), "torn": ("c", "d")}.items():
-        executor = _executor(name, f"export SLEEP=3; {program}", resources=WITH_DISK)
+        executor = _executor(name, f"{_GATE}{program}", resources=WITH_DISK)
         framework.launch_group(executor, *(_task(each, None) for each in members))
     until(lambda: _running(agent).keys() == {"slow", "torn"}, "executors")
     agent.crash()
@@ -412,6 +419,7 @@ def test_what_is_queued_survives_the_agent(agent: Node, framework: Framework, pr
     paths["a"].write_bytes(record.SerializeToString())
     paths["d"].unlink()
     agent.start()
+    _open(agent, "slow", "torn")
     for name in ("a", "b"):
         framework.status(name, "TASK_RUNNING")
     assert _output(agent, "slow").splitlines()[:2] == ["SUBSCRIBED", "LAUNCH_GROUP"]

@@ -93,8 +93,12 @@ def test_a_task_of_a_real_framework(
             assert _page(agent) == f"{name}\n"
         framework.kill()  # it has no TASK_KILLING_STATE
         assert framework.state() == "TASK_KILLED"
-    assert acknowledged() == so_far + 3
-    assert name in {each["name"] for each in master.get("/state")["completed_frameworks"]}
+    until(lambda: acknowledged() >= so_far + 3, "acknowledgements")  # more, where an update has come twice
+
+    def completed() -> bool:
+        return name in {each["name"] for each in master.get("/state")["completed_frameworks"]}
+
+    until(completed, "end of the framework")
 
 
 @pytest.mark.parametrize("library", ["pymesos", "mesos_go"])

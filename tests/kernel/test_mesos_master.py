@@ -202,7 +202,7 @@ def test_unregistered_on_sigusr1(bed: Testbed, kind: type[AnyMaster]) -> None:
         assert agent.process is not None
         agent.process.send_signal(signal.SIGUSR1)
         assert agent.process.wait(60) == 0
-        assert master.get("/slaves") == {"slaves": [], "recovered_slaves": []}
+        until(lambda: master.get("/slaves") == {"slaves": [], "recovered_slaves": []}, "end of the agent")
         agent.start()
         (second,) = until(master.agents, "agent of the master")
         assert second["id"] != first["id"]

@@ -105,7 +105,7 @@ def _seen(kind: type[Master | OwnMaster]) -> dict[str, Any]:
             seen |= {each: _call(master, each, **ARGUMENTS.get(each, {})) for each in (*CALLS, *ARGUMENTS)}
             seen |= {f"bad {each}": _call(master, each) for each in BAD}
             framework.tear_down()
-            watcher.join(20)
+            watcher.join(60)
             seen["events"] = {each: [one for one in events if one["type"] == each] for each in EVENTS}
         finally:
             left = agent.cleanup()

@@ -84,7 +84,7 @@ def test_the_leading_master(bed: Testbed, masters: tuple[Master, Master]) -> Non
 
         server.stop()  # who leads is not known then
         until(lambda: leader() is None, "loss of the leader")
-        assert "ZooKeeper does not answer for 2 s" in agent.log
+        assert f"ZooKeeper does not answer for {zookeeper.SESSION_SECS} s" in agent.log
         two.withdraw()  # its session will be over, too
         server.start()
         two = _candidacy(second)

@@ -91,11 +91,6 @@ def _heard(agent: Node, port: int) -> bytes:
         return client.recv(100)
 
 
-def _states(framework: Framework, name: str) -> list[str]:
-    """Of a task; an update of which the agent did not learn that it was acknowledged comes again, as itself."""
-    return list({each["uuid"]: each["state"] for each in framework.updates[name] if "uuid" in each}.values())
-
-
 def test_a_group_shares_one_network(agent: Node, framework: Framework) -> None:
     """Its tasks talk over 127.0.0.1, their ports are one slice, and the world reaches both; the end of one is the
     other's."""
@@ -135,11 +130,11 @@ def test_a_group_survives_the_agent(agent: Node, framework: Framework) -> None:
     Path(container["sandbox"], "tasks/ends/go").touch()
     agent.start()
     framework.status("ends", "TASK_FINISHED")
-    assert _states(framework, "ends") == ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]
+    assert framework.states("ends") == ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]
     assert _running(agent)["group"]["pid"] == container["pid"]
     framework.kill("stays")
     framework.status("stays", "TASK_KILLED")
-    assert _states(framework, "stays") == ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_KILLED"]
+    assert framework.states("stays") == ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_KILLED"]
 
 
 def test_a_command_task_with_checks(agent: Node, framework: Framework) -> None:

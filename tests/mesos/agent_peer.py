@@ -54,7 +54,7 @@ class AgentPeer:
             self._server.shutdown()
             self._thread.join()
             self._events.put(None)
-            self._server.server_close()  # waits for the handlers
+            self._server.server_close()
             self._server = None
 
     def send(self, kind: str, **body: Any) -> None:

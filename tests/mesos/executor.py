@@ -120,7 +120,6 @@ def follow() -> None:
 
 
 signal.signal(signal.SIGUSR1, lambda *_: end("ends", "TASK_FINISHED"))
-time.sleep(float(os.environ.get("SLEEP", "0")))
 while True:
     with suppress(OSError, http.client.HTTPException, ValueError):
         follow()

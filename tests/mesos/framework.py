@@ -105,15 +105,18 @@ class Framework:
 
     def status(self, name: str, state: str) -> dict[str, Any]:
         """The update of a task that brings this state, when it comes."""
-        return until(
-            lambda: next((each for each in self.updates.get(name, []) if each["state"] == state), None),
-            f"{state} of {name} (there is {self.states(name)})",
-        )
+
+        def found() -> dict[str, Any] | None:
+            return next((each for each in self.updates.get(name, []) if each["state"] == state), None)
+
+        try:
+            return until(found, f"{state} of {name}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; there is {self.updates.get(name)}") from None
 
     def offer(self) -> dict[str, Any]:
         """An offer."""
-        until(lambda: self._offers, "offer")
-        return next(iter(self._offers.values()))
+        return until(lambda: next(iter(list(self._offers.values())), None), "offer")
 
     @property
     def has_offers(self) -> bool:
@@ -188,7 +191,7 @@ class Framework:
         until(self._subscribed.is_set, "subscription")  # a master that has just started does not know it yet
         self._closed = True
         self._call("TEARDOWN")
-        self._reader.join(10)
+        self._reader.join(60)
 
     def close(self) -> None:
         """Be done with it: somebody else has ended it."""
@@ -198,6 +201,23 @@ class Framework:
     # Inside
 
     def _call(self, kind: str, **body: Any) -> None:
+        """Call, and again if the master has started anew meanwhile: it may not know of the framework yet."""
+        errors: list[Exception] = []
+
+        def called() -> bool:
+            try:
+                self._send(kind, **body)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                errors.append(error)
+                return False
+            return True
+
+        try:
+            until(called, f"answer to {kind}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {errors[-1]}") from errors[-1]
+
+    def _send(self, kind: str, **body: Any) -> None:
         connection = Connection(self._bed.host, self._address)
         call = {"type": kind, "framework_id": {"value": self.id}, **body}
         headers = {"Content-Type": "application/json", "Mesos-Stream-Id": self._stream}
@@ -256,7 +276,7 @@ class Framework:
                     known.append(status)
                 if "uuid" in status and not self._closed:  # its end is not known before the stream has ended
                     names = ("agent_id", "task_id", "uuid")
-                    self._call("ACKNOWLEDGE", acknowledge={name: status[name] for name in names})
+                    self._send("ACKNOWLEDGE", acknowledge={name: status[name] for name in names})
             case "MESSAGE":
                 message = event["message"]
                 self.messages.append((message["executor_id"]["value"], base64.b64decode(message["data"]).decode()))

@@ -43,7 +43,7 @@ class AnyMaster:
         """End it; the registry stays. The exit status."""
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(10)
+        return self._process.wait(60)
 
     def pause(self) -> None:
         """Let it hear and say nothing."""

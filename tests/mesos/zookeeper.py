@@ -14,7 +14,7 @@ from tests.mesos.master import AnyMaster
 
 PORT = 2181
 PATH = "/cluster/mesos"
-SESSION_SECS = 2
+SESSION_SECS = 3
 _JARS = Path("/usr/share/java")
 _NAMES = ("zookeeper", "zookeeper-jute", "netty-all", "slf4j-api", "slf4j-simple", "metrics-core", "snappy-java")
 _CANDIDATE = Path(__file__).with_name("candidate.py")

@@ -20,6 +20,7 @@ from portslice.engines.mesos.wire import Pid
 from portslice.errors import FlagError, ParseError, PortsliceError
 from portslice.flags import load
 from portslice.ports import PortSet
+from portslice.units import Duration
 
 _KEYS = st.tuples(st.sampled_from(("cpus", "mem")), st.sampled_from(("*", "prod")))
 _PORTS = st.sets(st.integers(31000, 31020), min_size=1).map(PortSet.of)
@@ -162,3 +163,18 @@ def test_networks() -> None:
 def test_it_is_not_elected(flag: str) -> None:
     with pytest.raises(FlagError, match="This master is for one host"):
         load(MasterFlags, [flag], {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"agent_ping_timeout": Duration.parse("0secs")}, "for --agent_ping_timeout: Must be between 1secs and 15mins"),
+        ({"agent_ping_timeout": Duration.parse("1hrs")}, "Invalid value '1hrs' for --agent_ping_timeout: "),
+        ({"max_agent_ping_timeouts": 0}, "Invalid value '0' for --max_agent_ping_timeouts: Must be at least 1"),
+        ({"allocation_interval": Duration.parse("0secs")}, "for --allocation_interval: Must be more than 0"),
+    ],
+)
+def test_flags_that_no_master_can_have(flags: dict[str, Any], message: str) -> None:
+    MasterFlags().check()
+    with pytest.raises(PortsliceError, match=message):
+        MasterFlags(**flags).check()

@@ -109,7 +109,8 @@ class MasterFlags:
         None,
         parse=count,
         aliases=("max_executors_per_slave",),
-        help="No more tasks at once on an agent. If unset, as many as it has blocks of ephemeral ports.",
+        help="No more executors at once on an agent; a command task is one. If unset, as many as it has blocks of "
+        "ephemeral ports.",
     )
     agent_ping_timeout: Duration = flag(
         Duration.parse("15secs"),
@@ -137,6 +138,18 @@ class MasterFlags:
 
         :raises PortsliceError: in Mesos' words where it has any.
         """
+        if not 1 <= self.agent_ping_timeout.seconds <= 15 * 60:
+            raise PortsliceError(
+                f"Invalid value '{self.agent_ping_timeout}' for --agent_ping_timeout: Must be between 1secs and 15mins"
+            )
+        if self.max_agent_ping_timeouts < 1:
+            raise PortsliceError(
+                f"Invalid value '{self.max_agent_ping_timeouts}' for --max_agent_ping_timeouts: Must be at least 1"
+            )
+        if self.allocation_interval.seconds <= 0:
+            raise PortsliceError(
+                f"Invalid value '{self.allocation_interval}' for --allocation_interval: Must be more than 0"
+            )
         if self.authenticators != "crammd5":
             raise PortsliceError(
                 f"Could not create authenticator module '{self.authenticators}': crammd5 is the only one"

@@ -28,7 +28,8 @@ from google.protobuf.message import DecodeError
 from portslice.agent.service import Agent
 from portslice.containers.container import Container, State
 from portslice.engines.mesos import streams
-from portslice.engines.mesos.executors import Executor, Executors
+from portslice.engines.mesos.executor import Executor
+from portslice.engines.mesos.executors import Executors
 from portslice.engines.mesos.schema.executor_pb2 import Call, Event
 from portslice.engines.mesos.schema.mesos_pb2 import TASK_STAGING, SlaveInfo, TaskStatus
 from portslice.engines.mesos.schema.messages_pb2 import ExecutorToFrameworkMessage

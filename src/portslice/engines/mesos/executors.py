@@ -10,9 +10,6 @@ one of which nothing was heard, and of which the executor does not say on subscr
 as in Mesos. What an executor says of a task is written down before the executor hears that it was (ACKNOWLEDGED), and
 what it says twice is known by its uuid.
 
-The container has what its executor and the living tasks ask for: it is changed before a task is delivered and after one
-has ended, its ports with the traffic going on.
-
 An executor lives until it ends by itself, or its framework wants its end (SHUTDOWN, and after the grace period
 SIGKILL), or it does not subscribe in time. Its living tasks end with it.
 """
@@ -22,13 +19,13 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
-from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from portslice.agent.service import Agent
-from portslice.containers.container import Change, Container, State
+from portslice.containers.container import Container, State
 from portslice.engines.mesos import commands, status
-from portslice.engines.mesos.commands import Amounts
+from portslice.engines.mesos.delivery import Delivery, unit_of
+from portslice.engines.mesos.executor import Executor, Subscription
 from portslice.engines.mesos.ledger import Entry, Key, Ledger
 from portslice.engines.mesos.meta import Meta
 from portslice.engines.mesos.schema.executor_pb2 import Call, Event
@@ -54,63 +51,6 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING = 1000  # updates of a task that wait for its framework, at which only its end is taken any more
 MAX_RECORD = 8 << 20  # bytes of its record, likewise
-_COMPLAINT_SECS = 1.0
-
-
-class Subscription(Protocol):
-    """The stream of an executor's events."""
-
-    def put(self, event: Event) -> None:
-        """Send one."""
-
-    def end(self) -> None:
-        """Hang up behind what was put."""
-
-
-class Executor:
-    """An executor on this agent: its record and what is going on."""
-
-    def __init__(self, record: ExecutorRecord) -> None:
-        self.record = record
-        self.container: Container | None = None
-        self.subscription: Subscription | None = None
-        self.deadline: asyncio.TimerHandle | None = None  # by when it is to have subscribed, or ended
-        self.why: tuple[TaskStatus.Reason, str] | None = None  # it is destroyed for
-        self.has: Amounts | None = None  # its container's
-        self.delivering = asyncio.Lock()  # or changing its container
-        self._complaint_due = 0.0
-
-    @property
-    def key(self) -> Key:
-        return self.record.framework.id.value, self.record.executor.executor_id.value
-
-    def __str__(self) -> str:
-        return f"executor '{self.key[1]}' of framework {self.key[0]}"
-
-    def send(self, event: Event) -> bool:
-        """Send an event, if it is subscribed; whether it is."""
-        if self.subscription is not None:
-            self.subscription.put(event)
-        return self.subscription is not None
-
-    def hang_up(self) -> None:
-        """End its subscription."""
-        if self.subscription is not None:
-            self.subscription.end()
-            self.subscription = None
-
-    def complain(self, text: str, *arguments: object) -> None:
-        """Log what it does wrong; not as often as it does it."""
-        now = time.monotonic()
-        if now >= self._complaint_due:
-            self._complaint_due = now + _COMPLAINT_SECS
-            log.warning(text, *arguments)
-
-    def disarm(self) -> None:
-        """Wait for nothing."""
-        if self.deadline is not None:
-            self.deadline.cancel()
-            self.deadline = None
 
 
 class Executors:
@@ -134,6 +74,7 @@ class Executors:
         self._ledger = ledger
         self._environment = environment
         self._exited = exited
+        self._delivery = Delivery(agent, ledger)
         self._living: dict[Key, Executor] = {}
         self._ended: dict[Key, Executor] = {}
         self._at_work: set[asyncio.Task[None]] = set()
@@ -182,7 +123,7 @@ class Executors:
         elif new:
             self._start(self._live(executor))
         else:
-            self._start(self._deliver(executor))
+            self._start(self._delivery.deliver(executor))
 
     def kill(self, entry: Entry, policy: KillPolicy | None) -> None:
         """End a task: what is not delivered yet ends at once, of the others the executor is told."""
@@ -197,7 +138,7 @@ class Executors:
             entry.record.kill_policy.CopyFrom(policy)
         self._ledger.save(entry)
         if executor is not None:
-            executor.send(_kill(entry))
+            executor.kill(entry)
 
     def _kill_queued(self, entry: Entry, executor: Executor | None) -> None:
         reason = TaskStatus.REASON_TASK_KILLED_DURING_LAUNCH
@@ -298,7 +239,7 @@ class Executors:
             return
         self._reconcile(executor, missed.unacknowledged_tasks)
         self._end_unused(executor)
-        self._start(self._deliver(executor))
+        self._start(self._delivery.deliver(executor))
 
     def unsubscribed(self, executor: Executor, subscription: Subscription) -> None:
         """A subscription has ended."""
@@ -319,7 +260,7 @@ class Executors:
         elif all(update.uuid != said.uuid for update in entry.record.updates):
             self._ledger.hear(entry, said)
             if said.state in status.TERMINAL:
-                self._start(self._shrink(executor))
+                self._start(self._delivery.shrink(executor))
         acknowledged = Event.Acknowledged(task_id=said.task_id, uuid=said.uuid)
         executor.send(Event(type=Event.ACKNOWLEDGED, acknowledged=acknowledged))
 
@@ -337,9 +278,9 @@ class Executors:
                     message="Task launched during agent restart",
                     reason=TaskStatus.REASON_SLAVE_RESTARTED,
                 )
-                self._start(self._shrink(executor))
+                self._start(self._delivery.shrink(executor))
             elif entry.record.killed:
-                executor.send(_kill(entry))
+                executor.kill(entry)
 
     # What the master is told when the agent registers again
 
@@ -412,7 +353,7 @@ class Executors:
         groups: dict[tuple[str, ...], list[Entry]] = {}
         for entry in self._ledger.of_executor(executor.key):
             if entry.record.group:
-                groups.setdefault(_unit(entry), []).append(entry)
+                groups.setdefault(unit_of(entry), []).append(entry)
         for names, entries in groups.items():
             delivered = [entry for entry in entries if entry.record.delivered]
             if not delivered and (len(entries) < len(names) or any(entry.ended for entry in entries)):
@@ -582,69 +523,6 @@ class Executors:
                 del self._ended[old.key]
                 self._meta.forget(old.record)
 
-    # Delivery
-
-    async def _deliver(self, executor: Executor) -> None:
-        """Deliver the queued tasks of a subscribed executor."""
-        async with executor.delivering:
-            units = _units(self._ledger.of_executor(executor.key))
-            together = await self._fit(executor, [entry for unit in units for entry in unit]) is None
-            for unit in units:
-                problem = None if together else await self._fit(executor, unit)
-                if executor.subscription is None or executor.record.ending:
-                    return
-                if problem is not None:
-                    self._refuse(unit, problem)
-                elif not any(entry.ended for entry in unit):  # that is: killed meanwhile
-                    self._hand_over(executor, unit)
-            await self._fit(executor)
-
-    def _refuse(self, unit: list[Entry], problem: str) -> None:
-        message = f"Failed to update resources for container: {problem}"
-        for entry in unit:
-            self._ledger.say(entry, TASK_FAILED, message=message, reason=TaskStatus.REASON_CONTAINER_UPDATE_FAILED)
-
-    def _hand_over(self, executor: Executor, unit: list[Entry]) -> None:
-        for entry in unit:
-            entry.container = executor.container
-            entry.record.delivered = True
-            self._ledger.save(entry)
-        executor.send(_launch(unit))
-
-    async def _shrink(self, executor: Executor) -> None:
-        """Take from the container what a task had that has ended."""
-        async with executor.delivering:
-            await self._fit(executor)
-
-    async def _fit(self, executor: Executor, more: Collection[Entry] = ()) -> str | None:
-        """Let the container have what its executor and the delivered tasks ask for, and those besides.
-
-        :return: why it has not, if it has not.
-        """
-        container = executor.container
-        if container is None or executor.key not in self._living:
-            return None
-        living = [each for each in self._ledger.of_executor(executor.key) if each.record.delivered and not each.ended]
-        try:
-            wanted = commands.amounts(executor.record.executor, [each.record.task for each in (*living, *more)])
-            if wanted != executor.has:
-                await asyncio.to_thread(self._change, container, wanted, with_less=not more)
-                executor.has = wanted
-        except PortsliceError as error:
-            log.warning("The container of the %s cannot be updated: %s", executor, error)
-            return str(error)
-        return None
-
-    def _change(self, container: Container, wanted: Amounts, *, with_less: bool) -> None:
-        """:param with_less: memory that is used, and so cannot be taken, is left; the rest is taken all the same."""
-        change = Change(cpus=wanted.cpus, mem=wanted.mem, disk=wanted.disk, ports=wanted.ports)
-        try:
-            self._agent.containerizer.update(container.id, change)
-        except PortsliceError:
-            if not with_less:
-                raise
-            self._agent.containerizer.update(container.id, replace(change, mem=None))
-
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._at_work.add(task)
@@ -659,30 +537,3 @@ class Executors:
 def _is_full(entry: Entry) -> bool:
     record = entry.record
     return len(record.updates) - record.acknowledged >= MAX_WAITING or record.ByteSize() > MAX_RECORD
-
-
-def _units(entries: Iterable[Entry]) -> list[list[Entry]]:
-    """What is to be delivered, task groups together."""
-    units: dict[tuple[str, ...], list[Entry]] = {}
-    for entry in entries:
-        if not entry.record.delivered and not entry.ended:
-            units.setdefault(_unit(entry), []).append(entry)
-    return list(units.values())
-
-
-def _unit(entry: Entry) -> tuple[str, ...]:
-    """The ids of the tasks that are delivered together with this one."""
-    return tuple(each.value for each in entry.record.group) or (entry.key[1],)
-
-
-def _launch(unit: list[Entry]) -> Event:
-    tasks = [entry.record.task for entry in unit]
-    if unit[0].record.group:
-        return Event(type=Event.LAUNCH_GROUP, launch_group=Event.LaunchGroup(task_group={"tasks": tasks}))
-    return Event(type=Event.LAUNCH, launch=Event.Launch(task=tasks[0]))
-
-
-def _kill(entry: Entry) -> Event:
-    record = entry.record
-    policy = record.kill_policy if record.HasField("kill_policy") else None
-    return Event(type=Event.KILL, kill=Event.Kill(task_id=record.task.task_id, kill_policy=policy))
