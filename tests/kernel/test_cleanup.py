@@ -4,6 +4,7 @@ import os
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from portslice.network.statistics import Extras
 from portslice.ports import PortSet
 from portslice.rates import RatePolicy
 from tests.kernel import cgroup_tree
+from tests.kernel.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +241,34 @@ def test_an_agent_leaves_nothing_when_it_has_no_containers_any_more(bed: Testbed
     cleanup = agent.agent("--recover=cleanup")
     assert (cleanup.returncode, agent.leftovers()) == (0, []), cleanup.stderr
     assert agent.agent("--recover=cleanup").returncode == 0, "nothing to clean up is fine"
+
+
+def test_a_full_disk_keeps_nobody_waiting(bed: Testbed) -> None:
+    """What has ended has, whether or not that can be written down; the next agent finds out by itself."""
+    journal = bed.directory / "node/run/journal"
+    journal.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(journal)], check=True)
+    with node(bed) as agent:
+        try:
+            container = agent.launch("ends", "sleep", "1000")
+            with suppress(OSError), (journal / "fill").open("wb", buffering=0) as fill:
+                while True:
+                    fill.write(bytes(4096))
+            agent.kill("ends")
+            assert states(agent) == {"ends": "exited"}
+            assert f"The record of container {container['id']} cannot be written: " in agent.log
+            with pytest.raises(PortsliceError, match="No space left on device"):
+                agent.launch("late", "true")
+            assert agent.stop() == 0
+            agent.start()
+            until(lambda: states(agent) == {"ends": "exited"}, "end on record")
+            (journal / "fill").unlink()
+            agent.launch("again", "sleep", "1000")
+            agent.kill("again")
+        finally:
+            subprocess.run(["umount", str(journal)], check=True)
+
+
+def states(agent: Node) -> dict[str, str]:
+    """Of all containers, by name."""
+    return {each["name"]: each["state"] for each in agent.client.containers()}

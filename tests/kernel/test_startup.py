@@ -417,6 +417,7 @@ def test_without_fq_codel_no_unique_flow(host: Path) -> None:
     ("argument", "text"),
     [
         ("--nope", "Failed to load unknown flag 'nope'"),
+        ("nope", "Unexpected argument 'nope': flags are --NAME=VALUE"),
         ("--no-port=1", "Failed to load non-boolean flag 'port' via 'no-port'"),
         ("--resources", "Failed to load non-boolean flag 'resources': Missing value"),
         (

@@ -186,3 +186,13 @@ def test_a_record_that_was_not_written_whole_goes(tmp_path: Path) -> None:
     draft.write_bytes(b"x")
     assert [record.task.name for record in Meta(tmp_path).tasks()] == ["whole"]
     assert list(whole.parent.iterdir()) == [whole]
+
+
+def test_an_agent_that_is_to_be_a_new_one_next_time_leaves_the_link_alone(tmp_path: Path) -> None:
+    """Removing it is how an operator says so, also while the agent runs."""
+    ledger = _ledger(tmp_path, [])
+    Meta(tmp_path).latest.unlink()
+    ledger.admit(FRAMEWORK, _task("late"))
+    assert not Meta(tmp_path).latest.exists()
+    assert Meta(tmp_path).slave_id is None
+    assert [path.name for path in tmp_path.glob("meta/slaves/S0/tasks/f/*")] == ["late"]

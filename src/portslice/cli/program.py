@@ -35,7 +35,10 @@ def begin(kind: type[_F], argv: Sequence[str], program: str, intro: str) -> tupl
     if any(word in ("--help", "-h", "--help=true") for word in argv):
         print(usage(kind, program, intro.format(program=program)))
         return 0
+    stray = next((word for word in argv if not word.startswith("--")), None)
     try:
+        if stray is not None:
+            raise FlagError(f"Unexpected argument '{stray}': flags are --NAME=VALUE")
         flags, warnings = load(kind, argv, os.environ)
     except FlagError as error:
         print(f"{error}\n\nSee `{program} --help` for a list of supported flags.", file=sys.stderr)

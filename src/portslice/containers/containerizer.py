@@ -16,7 +16,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
@@ -152,7 +152,10 @@ class Containerizer:
         :raises PortsliceError: nothing was started, and nothing stays.
         """
         fetcher.check(request.uris)
-        container = self._allocate(request)
+        try:
+            container = self._allocate(request)
+        except OSError as error:
+            raise ContainerError(f"Failed to launch container: {error}") from error
         try:
             container = self._start(container, request.uris)
         except Exception as error:
@@ -161,6 +164,8 @@ class Containerizer:
                 self.fetch_errors += 1
                 if (limitation := self._limitation(container)) is not None:
                     error = launcher.FetchError(f"{error}: {limitation.message.partition(chr(10))[0]}")
+            with suppress(ContainerError):  # it may have begun before something failed
+                launcher.destroy(self._record(container))
             self._cleanup(container)
             self._forget(container)
             if isinstance(error, (OSError, ValueError)):  # the latter: a command with a NUL, for instance
@@ -352,9 +357,9 @@ class Containerizer:
             if status and container.limitation is None and (limitation := self._limitation(container)) is not None:
                 container = container.changed(limitation=limitation, message=limitation.message)
             message = container.message or ("" if status is not None else "The exit status was lost")
-            container = self._change(container, exit_status=status)  # the launcher's record goes with the clean-up
+            container = self._note(container, exit_status=status)  # the launcher's record goes with the clean-up
             self._cleanup(container)
-            container = self._change(
+            container = self._note(
                 container,
                 state=State.EXITED,
                 exit_status=status,
@@ -411,6 +416,16 @@ class Containerizer:
             except OSError:  # it was not even made, or something is mounted there
                 return container.sandbox
         return aside
+
+    def _note(self, container: Container, **changes: Any) -> Container:
+        """`_change` for what has happened, whether or not it can be written down: a full disk keeps nobody waiting."""
+        try:
+            return self._change(container, **changes)
+        except OSError as error:
+            log.error("The record of container %s cannot be written: %s", container.id, error)
+        with self._lock:
+            changed = self._containers[container.id] = container.changed(**changes)
+            return changed
 
     def _change(self, container: Container, **changes: Any) -> Container:
         with self._lock:

@@ -18,6 +18,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,14 +39,18 @@ class Meta:
 
     def __init__(self, work_directory: Path) -> None:
         self._slaves = work_directory / "meta" / "slaves"
+        self._slave_id: str | None = None  # the link may be removed, for the next agent to be a new one
+        with suppress(FileNotFoundError):
+            self._slave_id = os.readlink(self.latest)
 
     @property
     def slave_id(self) -> SlaveID | None:
         """The id to register again with."""
-        try:
-            return SlaveID(value=os.readlink(self._slaves / "latest"))
-        except FileNotFoundError:
-            return None
+        return SlaveID(value=self._slave_id) if self._slave_id is not None else None
+
+    @property
+    def _directory(self) -> Path:
+        return self._slaves / (self._slave_id or "latest")
 
     @property
     def latest(self) -> Path:
@@ -56,7 +61,7 @@ class Meta:
     def info(self) -> SlaveInfo | None:
         """As it was registered last; None: never, or it cannot be read."""
         try:
-            return SlaveInfo.FromString((self.latest / "slave.info").read_bytes())
+            return SlaveInfo.FromString((self._directory / "slave.info").read_bytes())
         except FileNotFoundError:
             return None
         except DecodeError:
@@ -68,20 +73,24 @@ class Meta:
         directory = self._slaves / checked_id(info.id.value)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(directory / "slave.info", info)
-        if self.slave_id != info.id:
+        if self._slave_id != info.id.value:
+            self._slave_id = info.id.value
             draft = self._slaves / "latest.new"
             draft.unlink(missing_ok=True)
             draft.symlink_to(info.id.value)
-            draft.rename(self._slaves / "latest")
+            draft.rename(self.latest)
 
     def unregister(self) -> None:
         """The next agent is to be a new one to the master."""
-        if (slave_id := self.slave_id) is not None:
-            (self._slaves / "latest").unlink()
-            shutil.rmtree(self._slaves / slave_id.value, ignore_errors=True)
+        if self._slave_id is not None:
+            self.latest.unlink(missing_ok=True)
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._slave_id = None
 
     def write(self, record: Record) -> None:
-        """Record a task or executor as it is now."""
+        """Record a task or executor as it is now. An agent that is none of a cluster any more has no records."""
+        if self._slave_id is None:
+            return
         path = self._path(record)
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -106,7 +115,7 @@ class Meta:
 
     def _load(self, kind: str, message: type[_R]) -> Iterator[_R]:
         """A record that cannot be read is left alone and said. Of one that was not written whole, nobody knows."""
-        for path in list(self._slaves.glob(f"latest/{kind}/*/*")):
+        for path in list(self._directory.glob(f"{kind}/*/*")):
             if path.suffix == _DRAFT:
                 path.unlink()
                 continue
@@ -120,7 +129,7 @@ class Meta:
             kind, name = "tasks", record.task.task_id.value
         else:
             kind, name = "executors", record.executor.executor_id.value
-        return self._slaves.joinpath("latest", kind, checked_id(record.framework.id.value), checked_id(name))
+        return self._directory.joinpath(kind, checked_id(record.framework.id.value), checked_id(name))
 
 
 _DRAFT = ".\tnew"  # no id holds a tab
