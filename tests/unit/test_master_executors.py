@@ -9,6 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, cast
 
+import pytest
 from google.protobuf.message import Message
 
 from portslice.engines.master.cluster import Cluster
@@ -29,6 +30,7 @@ from portslice.engines.mesos.schema.mesos_pb2 import (
 from portslice.engines.mesos.schema.scheduler_pb2 import Operation
 from portslice.engines.mesos.v1 import from_json
 from portslice.engines.mesos.wire import Link, Pid
+from portslice.errors import ParseError
 
 _P = ParamSpec("_P")
 
@@ -365,3 +367,13 @@ async def test_a_kill_is_repeated_to_an_agent_that_is_back(tmp_path: Path) -> No
     world.come_back()
     world.master.membership.welcome(world.agent, ())
     assert [each.task_id.value for each in world.wire.take(messages.KillTaskMessage)] == ["a"]
+
+
+@looped
+async def test_an_agent_with_impossible_resources_does_not_come_back(tmp_path: Path) -> None:
+    """They would spoil every round of offers."""
+    world = World(tmp_path)
+    bad = from_json(ExecutorInfo, EXECUTOR | {"resources": resources(cpus=-1.0)})
+    with pytest.raises(ParseError):
+        world.come_back(bad)
+    assert world.cluster.agents[world.agent.id] is world.agent

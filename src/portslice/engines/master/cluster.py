@@ -28,7 +28,7 @@ class Cluster:
     """The state, and nothing that is done about it.
 
     :ivar agents: those that are registered, by id; also while they are disconnected.
-    :ivar unreachable: those that did not answer pings, with the tasks that they had.
+    :ivar unreachable: those that did not answer pings, the last of them.
     """
 
     def __init__(self, flags: MasterFlags, registry: Registry) -> None:

@@ -20,13 +20,17 @@ from portslice.engines.mesos.schema.mesos_pb2 import (
     TASK_GONE,
     TASK_LOST,
     TASK_UNREACHABLE,
+    ExecutorInfo,
     SlaveInfo,
+    Task,
     TaskState,
     TaskStatus,
 )
 from portslice.engines.mesos.wire import Pid
 
 log = logging.getLogger(__name__)
+
+MAX_UNREACHABLE = 1000  # of which it is known
 
 
 class Membership:
@@ -64,10 +68,13 @@ class Membership:
     ) -> tuple[Agent, list[messages.ReconcileTasksMessage]]:
         """One that was registered, here or with an earlier master; and what it does not tell of although it should.
 
-        :raises ParseError: its resources are none, or its id.
+        :raises ParseError: its resources are none, or what its tasks and executors have, or its id.
         """
         info = message.slave
         total = Bundle.of(info.resources)
+        holders: list[Task | ExecutorInfo] = [*message.tasks, *message.executor_infos]
+        for each in holders:
+            Bundle.of(each.resources)
         agent_id, cluster = checked_id(info.id.value), self._cluster
         known = cluster.agents.get(agent_id) or cluster.unreachable.pop(agent_id, None)
         agent = Agent(agent_id, info, pid, message.version, capabilities, total, blocks)
@@ -146,7 +153,10 @@ class Membership:
         log.warning("Marking agent %s at %s (%s) unreachable", agent.id, agent.pid, agent.info.hostname)
         self._cluster.counted["slave_unreachable_completed"] += 1
         self._take_away(agent, TASK_UNREACHABLE, "is unreachable")
-        self._cluster.unreachable[agent.id] = agent
+        unreachable = self._cluster.unreachable
+        unreachable[agent.id] = agent
+        for agent_id in list(unreachable)[:-MAX_UNREACHABLE]:
+            del unreachable[agent_id]
 
     def remove(self, agent: Agent, reason: str) -> None:
         """It has gone for good.

@@ -153,7 +153,10 @@ class Executors:
 
     def _end_unused(self, executor: Executor) -> None:
         """End an executor that was never sent a task, if all of them have ended before."""
-        entries = self._ledger.of_executor(executor.key, completed=True)
+        began = executor.record.received  # tasks of an earlier one of this id came before
+        entries = (
+            each for each in self._ledger.of_executor(executor.key, completed=True) if each.record.received >= began
+        )
         if all(each.ended and not each.record.delivered for each in entries):
             log.info("Shutting down the %s: it has no tasks and was never sent one", executor)
             self._shut_down(executor)

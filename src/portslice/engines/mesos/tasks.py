@@ -209,14 +209,14 @@ class Tasks:
 
     def _recover(self, entry: Entry, container: Container | None) -> None:
         record = entry.record
-        if entry.ended:
-            entry.container = container
-            if entry.stream.pending is None:
-                self.ledger.complete(entry)
-            return
-        if not record.framework.checkpoint:
+        if not record.framework.checkpoint:  # the master has said that it is lost
             entry.abandoned = True
             record.killed = True
+        if entry.ended:
+            entry.container = container
+            if entry.abandoned or entry.stream.pending is None:
+                self.ledger.complete(entry)
+            return
         if container is not None:
             self._start(self._follow(entry, container))
         elif entry.abandoned:
