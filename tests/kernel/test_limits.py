@@ -236,9 +236,9 @@ def test_a_burst_goes_at_the_ceiling(bed: Testbed) -> None:
     flags = "--egress_rate_limit_per_container=20000B", "--minimum_egress_rate_limit=0B"
     burst = "--egress_ceil_limit=1MB", "--egress_burst=200000B"
     with node(bed, *flags, *burst) as agent, peer.listen(bed.world, "tcp", ("", 7000)) as listener:
-        began = time.monotonic()
         agent.launch("c", "sh", "-c", f"head -c 150000 /dev/zero | nc -N {WORLD_ADDRESS} 7000")
         with peer.accepted(listener) as (connection, _):
+            began = time.monotonic()
             received = sum(map(len, iter(lambda: connection.recv(65536), b"")))
         took = time.monotonic() - began
         container = agent.launch("d")

@@ -243,7 +243,7 @@ def test_nc_small_egress_limit(bed: Testbed) -> None:
         took = time.monotonic() - began
         assert agent.client.wait("container1")["exit_status"] == 0
     assert received == SIZE
-    assert 10 < took < 16
+    assert 10 < took < 25
 
 
 # Two agents

@@ -80,11 +80,16 @@ def link(agent: Node, container: dict[str, Any]) -> dict[str, int]:
     return {f"net_{way}_{what}": counters[way][what] for way in ("rx", "tx") for what in whats}
 
 
-def numbers(agent: Node, container: dict[str, Any], v1: str, v2: str) -> dict[str, int]:
-    """A file of the container's cgroup: `{name: number}`, or `{"": number}` for one without names."""
+def cgroup_file(agent: Node, container: dict[str, Any], v1: str, v2: str) -> Path:
+    """A file of the container's cgroup."""
     controller, _, name = v1.rpartition("/")
     root = HIERARCHY if V2 else HIERARCHY / controller
-    lines = (root / agent.cgroups_root / container["id"] / (v2 if V2 else name)).read_text().splitlines()
+    return Path(root, agent.cgroups_root, container["id"], v2 if V2 else name)
+
+
+def numbers(agent: Node, container: dict[str, Any], v1: str, v2: str) -> dict[str, int]:
+    """Such a file: `{name: number}`, or `{"": number}` for one without names."""
+    lines = cgroup_file(agent, container, v1, v2).read_text().splitlines()
     return {line.rpartition(" ")[0]: int(line.rpartition(" ")[2]) for line in lines}
 
 
@@ -353,9 +358,12 @@ def test_memory_is_the_cgroups(agent: Node) -> None:
 def test_pressure_counters_grow_under_pressure(agent: Node) -> None:
     greedy = f"{sys.executable} -c \"block = b'x' * (200 << 20)\""
     container = agent.launch(
-        "hungry", "sh", "-c", f"echo ready; while ! [ -e go ]; do sleep 0.05; done; {greedy}; sleep 1000", mem=32 * MB
+        "hungry", "sh", "-c", f"echo ready; while ! [ -e go ]; do sleep 0.05; done; {greedy}; sleep 1000"
     )
     await_ready(container)
+    # The agent would end a container that exceeds its own limit, and then there is nothing to be read any more.
+    limit = cgroup_file(agent, container, "memory/memory.limit_in_bytes", "memory.max")
+    limit.write_text(str(32 * MB))
     counters = [f"mem_{level}_pressure_counter" for level in ("low", "medium", "critical")]
     usage = agent.statistics("hungry")
     assert [usage[name] for name in counters] == [0, 0, 0]
