@@ -199,7 +199,7 @@ def test_messages_go_both_ways(framework: Framework, program: str) -> None:
 
 
 def test_the_environment(agent: Node, framework: Framework, program: str) -> None:
-    """Of agent.md, with what the executor's own command says."""
+    """What Mesos gives an executor, with what its own command says."""
     command = {"value": f"env > env; {program}", "environment": {"variables": [{"name": "OWN", "value": "1"}]}}
     info = _executor("env", command, shutdown_grace_period={"nanoseconds": 1_500_000_000})
     framework.run(_task("t", info, (31003, 31003)))
