@@ -16,16 +16,17 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from portslice.agent import firewall, identity, mounts, offer, startup
 from portslice.agent.cluster import Alone, Cluster
 from portslice.agent.flags import AgentFlags
 from portslice.agent.policy import policy
 from portslice.agent.verbosity import Verbosity
+from portslice.background import Background
 from portslice.containers import descriptors
 from portslice.containers.container import Container, Request, State
 from portslice.containers.containerizer import Containerizer, Directories
@@ -54,7 +55,7 @@ class Agent:
         self.status_updates = 0  # of tasks to frameworks, likewise, but for what the agent itself found
         self.ending: set[str] = set()  # containers that are being killed
         self._ends: dict[str, asyncio.Future[Container]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._background = Background()
         self._lock: IO[str] | None = None
         self.recovery_secs = 0.0
         self.recovery_errors = 0
@@ -130,14 +131,13 @@ class Agent:
         for container in self.containerizer.living():
             self._watch(container)
         if self.port_mapping is not None:
-            self._start(self._follow(self.port_mapping.addresses.changes.fileno()))
+            self._background.start(self._follow(self.port_mapping.addresses.changes.fileno()))
         for sampler in self.containerizer.samplers():
-            self._start(self._sample(sampler))
+            self._background.start(self._sample(sampler))
         try:
             yield
         finally:
-            for task in self._tasks:
-                task.cancel()
+            self._background.cancel()
 
     async def launch(self, request: Request, unwanted: Callable[[], bool] = lambda: False) -> Container:
         """Start a container.
@@ -147,8 +147,7 @@ class Agent:
         :raises PortsliceError: nothing was started.
         """
         launch = asyncio.create_task(self._launch(request))
-        self._tasks.add(launch)
-        launch.add_done_callback(self._tasks.discard)
+        self._background.keep(launch)
         while request.uris and not launch.done():
             await asyncio.wait((launch,), timeout=_LOOK_SECS)
             if unwanted() and request.name and request.framework_id:
@@ -189,7 +188,7 @@ class Agent:
         self.containerizer.signal(container, number)
         if number is signal.SIGTERM:
             grace = self.flags.executor_shutdown_grace_period.seconds if grace_secs is None else grace_secs
-            self._start(self._insist(container, grace))
+            self._background.start(self._insist(container, grace))
 
     def stop_fetching(self, name: str, framework_id: str) -> None:
         """Have the launch of a container fail, if it waits for what is fetched."""
@@ -218,7 +217,7 @@ class Agent:
 
     def _watch(self, container: Container) -> None:
         self._ends[container.id] = asyncio.get_running_loop().create_future()
-        self._start(self._see_end(container))
+        self._background.start(self._see_end(container))
 
     async def _see_end(self, container: Container) -> None:
         descriptor = container.supervisor.pidfd() if container.supervisor else None
@@ -234,16 +233,6 @@ class Agent:
             self.ended[ended.task_state] += 1
         self.ending.discard(ended.id)
         self._ends.pop(container.id).set_result(ended)
-
-    def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("Unexpected error: %s", error, exc_info=error)
 
     # Shutdown
 

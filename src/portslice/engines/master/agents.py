@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 from google.protobuf.message import Message
 
+from portslice.background import report
 from portslice.engines.master.authentication import PROCESSES, Authenticator
 from portslice.engines.master.callers import Callers
 from portslice.engines.master.master import Master
@@ -251,7 +252,7 @@ class Agents(Mailbox):
             asyncio.create_task(self._observe(line)),
         ]
         for task in line.work:
-            task.add_done_callback(_report)
+            task.add_done_callback(report)
 
     async def _serve(self, line: _Line, answer: Message, ended: Iterable[str]) -> None:
         """Connect to it, answer, and wait for the connection's end."""
@@ -320,8 +321,3 @@ def _blocks(message: Message) -> int | None:
 def _counted(kind: type[Any]) -> str:
     """RegisterSlaveMessage: register_slave."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.DESCRIPTOR.name.removesuffix("Message")).lower()
-
-
-def _report(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("Unexpected error: %s", error, exc_info=error)

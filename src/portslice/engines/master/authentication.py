@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
+from portslice.background import report
 from portslice.credentials import Credentials
 from portslice.engines.mesos.authentication import MAX_DATA, MECHANISM
 from portslice.engines.mesos.schema import messages_pb2 as messages
@@ -108,7 +109,7 @@ class Authenticator:
         session = _Session(client, sender, Pid(name, *own), source)
         self._sessions[connection] = session
         session.work = asyncio.create_task(self._serve(session, brake))
-        session.work.add_done_callback(_report)
+        session.work.add_done_callback(report)
 
     def hear(self, sender: Pid, connection: Any, message: Message) -> None:
         """Somebody goes on."""
@@ -174,8 +175,3 @@ class Authenticator:
             return messages.AuthenticationFailedMessage()
         log.info("Successfully authenticated principal '%s' at %s", session.principal, session.client)
         return messages.AuthenticationCompletedMessage()
-
-
-def _report(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("Unexpected error: %s", error, exc_info=error)

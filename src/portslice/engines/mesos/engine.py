@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 
 from portslice.agent import offer
 from portslice.agent.service import Agent
+from portslice.background import report
 from portslice.engines.mesos import compatibility, resources, v1
 from portslice.engines.mesos.authentication import Authentication, RefusedError, Timeouts
 from portslice.engines.mesos.detector import detector
@@ -366,22 +367,17 @@ class MesosEngine:
         if self._ending is None:
             log.warning("%s", why)
             self._ending = asyncio.create_task(self._end_all())
-            self._ending.add_done_callback(_report)
+            self._ending.add_done_callback(report)
 
     def _not_registering(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and isinstance(error := task.exception(), RefusedError):
             self._refused = error
             self._stop()
         else:
-            _report(task)
+            report(task)
 
     async def _end_all(self) -> None:
         await self._registration.flush()
         await self._tasks.end_all()
         self._meta.unregister()
         self._stop()
-
-
-def _report(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("Unexpected error: %s", error, exc_info=error)

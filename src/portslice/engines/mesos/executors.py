@@ -18,10 +18,10 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from portslice.agent.service import Agent
+from portslice.background import Background
 from portslice.containers.container import Container, State
 from portslice.engines.mesos import commands, status
 from portslice.engines.mesos.delivery import Delivery, unit_of
@@ -77,7 +77,7 @@ class Executors:
         self._delivery = Delivery(agent, ledger)
         self._living: dict[Key, Executor] = {}
         self._ended: dict[Key, Executor] = {}
-        self._at_work: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     # What the master wants
 
@@ -121,9 +121,9 @@ class Executors:
         elif executor.record.ending:
             self._drop(entries, f"Executor '{key[1]}' is terminating")
         elif new:
-            self._start(self._live(executor))
+            self._background.start(self._live(executor))
         else:
-            self._start(self._delivery.deliver(executor))
+            self._background.start(self._delivery.deliver(executor))
 
     def kill(self, entry: Entry, policy: KillPolicy | None) -> None:
         """End a task: what is not delivered yet ends at once, of the others the executor is told."""
@@ -242,7 +242,7 @@ class Executors:
             return
         self._reconcile(executor, missed.unacknowledged_tasks)
         self._end_unused(executor)
-        self._start(self._delivery.deliver(executor))
+        self._background.start(self._delivery.deliver(executor))
 
     def unsubscribed(self, executor: Executor, subscription: Subscription) -> None:
         """A subscription has ended."""
@@ -263,7 +263,7 @@ class Executors:
         elif all(update.uuid != said.uuid for update in entry.record.updates):
             self._ledger.hear(entry, said)
             if said.state in status.TERMINAL:
-                self._start(self._delivery.shrink(executor))
+                self._background.start(self._delivery.shrink(executor))
         acknowledged = Event.Acknowledged(task_id=said.task_id, uuid=said.uuid)
         executor.send(Event(type=Event.ACKNOWLEDGED, acknowledged=acknowledged))
 
@@ -281,7 +281,7 @@ class Executors:
                     message="Task launched during agent restart",
                     reason=TaskStatus.REASON_SLAVE_RESTARTED,
                 )
-                self._start(self._delivery.shrink(executor))
+                self._background.start(self._delivery.shrink(executor))
             elif entry.record.killed:
                 executor.kill(entry)
 
@@ -336,7 +336,7 @@ class Executors:
             if not record.framework.checkpoint:
                 record.ending = True
                 self._destroy(executor)
-            self._start(self._follow(executor, container))
+            self._background.start(self._follow(executor, container))
         for entry in self._ledger.living():
             if entry.has_process and entry.executor_key not in self._living and entry.container is None:
                 self._recover(entry, None)
@@ -378,16 +378,14 @@ class Executors:
 
     async def end(self) -> None:
         """Wait until nothing is at work any more."""
-        while self._at_work:
-            await asyncio.wait(self._at_work)
+        await self._background.wait()
 
     def close(self) -> None:
         """The agent stops; the executors go on."""
         for executor in self._living.values():
             executor.disarm()
             executor.hang_up()
-        for work in self._at_work:
-            work.cancel()
+        self._background.cancel()
 
     # Inside
 
@@ -484,7 +482,7 @@ class Executors:
 
     def _destroy(self, executor: Executor) -> None:
         if executor.container is not None and executor.container.state is not State.EXITED:
-            self._start(self._agent.kill(executor.container, signal.SIGKILL))
+            self._background.start(self._agent.kill(executor.container, signal.SIGKILL))
 
     def _end(self, executor: Executor, container: Container | None) -> None:
         """An executor has ended, with this container."""
@@ -525,16 +523,6 @@ class Executors:
             if old.container is not None and old.container.id not in remembered:
                 del self._ended[old.key]
                 self._meta.forget(old.record)
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._at_work.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: "asyncio.Task[None]") -> None:
-        self._at_work.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("Unexpected error: %s", error, exc_info=error)
 
 
 def _is_full(entry: Entry) -> bool:

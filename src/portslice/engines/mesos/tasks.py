@@ -14,13 +14,12 @@ up long ago. Tasks of frameworks that do not want checkpoints end with the agent
 the framework that they are lost; and so does a framework's container without a record, of which nobody knows.
 """
 
-import asyncio
 import logging
 import signal
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from portslice.agent.service import Agent
+from portslice.background import Background
 from portslice.containers.container import Container, State
 from portslice.containers.launcher import FetchError
 from portslice.engines.mesos import commands, status
@@ -79,7 +78,7 @@ class Tasks:
         self.ledger = Ledger(agent, meta, send=send, ip=ip)
         self.executors = Executors(agent, meta, self.ledger, environment=environment, exited=exited)
         self.recovered = False
-        self._at_work: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     # What the master wants
 
@@ -93,7 +92,7 @@ class Tasks:
         elif commands.needs_process(info):
             self._run_by_process(framework, info)
         elif (entry := self.ledger.admit(framework, info)) is not None:
-            self._start(self._launch(entry))
+            self._background.start(self._launch(entry))
 
     def _run_by_process(self, framework: FrameworkInfo, info: TaskInfo) -> None:
         try:
@@ -204,7 +203,7 @@ class Tasks:
         for container in orphans.values():
             if container.id not in taken:
                 log.warning("Ending the container %s (%s), of which there is no record", container.id, container.name)
-                self._start(self._agent.kill(container, signal.SIGKILL))
+                self._background.start(self._agent.kill(container, signal.SIGKILL))
         self.recovered = True
 
     def _recover(self, entry: Entry, container: Container | None) -> None:
@@ -218,7 +217,7 @@ class Tasks:
                 self.ledger.complete(entry)
             return
         if container is not None:
-            self._start(self._follow(entry, container))
+            self._background.start(self._follow(entry, container))
         elif entry.abandoned:
             self.ledger.complete(entry)
         elif record.updates:
@@ -238,8 +237,7 @@ class Tasks:
         for entry in self.ledger.living():
             self._abandon(entry)
         self.executors.shut_down_all()
-        while self._at_work:
-            await asyncio.wait(self._at_work)
+        await self._background.wait()
         await self.executors.end()
 
     def close(self) -> None:
@@ -247,8 +245,7 @@ class Tasks:
         for entry in self.ledger.living():
             entry.stream.stop()
         self.executors.close()
-        for work in self._at_work:
-            work.cancel()
+        self._background.cancel()
 
     # Command tasks
 
@@ -308,7 +305,7 @@ class Tasks:
 
     def _stop(self, entry: Entry) -> None:
         if entry.container is not None:
-            self._start(self._end(entry, entry.container))
+            self._background.start(self._end(entry, entry.container))
         else:  # otherwise as soon as it is launched
             framework_id, name = entry.key
             self._agent.stop_fetching(name, framework_id)
@@ -316,16 +313,6 @@ class Tasks:
     async def _end(self, entry: Entry, container: Container) -> None:
         if container.state is State.RUNNING:
             await self._agent.kill(container, signal.SIGTERM, _grace_secs(entry))
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._at_work.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: "asyncio.Task[None]") -> None:
-        self._at_work.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("Unexpected error: %s", error, exc_info=error)
 
 
 def _grace_secs(entry: Entry) -> float:

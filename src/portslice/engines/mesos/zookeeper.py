@@ -23,6 +23,7 @@ from kazoo.client import KazooClient, KazooState
 from kazoo.exceptions import KazooException, NoAuthError, NoNodeError
 from kazoo.handlers.threading import KazooTimeoutError
 
+from portslice.background import report
 from portslice.engines.mesos.detector import CREATE, Master
 from portslice.engines.mesos.wire import Pid
 from portslice.errors import ParseError
@@ -85,7 +86,7 @@ class Elected:
     async def detect(self) -> Master:
         if self._following is None:
             self._following = asyncio.create_task(self._follow())
-            self._following.add_done_callback(_report)
+            self._following.add_done_callback(report)
         async with self._changed:
             await self._changed.wait_for(lambda: self._leader is not None)
             assert self._leader is not None
@@ -158,11 +159,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, NoAuthError):
         return "ZooKeeper does not let the agent read: say who it is, --master=zk://USER:PASSWORD@..."
     return f"{type(error).__name__}: {error}"
-
-
-def _report(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("Unexpected error: %s", error, exc_info=error)
 
 
 def _look(client: KazooClient, path: str, watch: Any) -> Master | None:
