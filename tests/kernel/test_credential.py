@@ -23,12 +23,11 @@ from tests.kernel.asking import ask, over_socket
 from tests.kernel.waiting import until
 from tests.mesos import install
 from tests.mesos.framework import Connection, send
-from tests.mesos.master import PORT, Master
+from tests.mesos.master import PORT, AnyMaster, Master
 from tests.mesos.own import OwnMaster
 
 pytestmark = [pytest.mark.native, pytest.mark.timeout(300)]
 
-AnyMaster = Master | OwnMaster
 LIGHT = "--isolation=posix/cpu,posix/mem"  # these agents need no data plane
 QUICK = (
     LIGHT,

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from portslice.demo.node import Node
-from portslice.demo.testbed import HOST_ADDRESS, testbed
+from portslice.demo.testbed import HOST_ADDRESS
 from portslice.engines.mesos.executors import MAX_WAITING
 from portslice.engines.mesos.schema import messages_pb2
 from portslice.engines.mesos.schema.executor_pb2 import Call
@@ -27,13 +27,12 @@ from tests.kernel import peer
 from tests.kernel.calling import call_over_tcp
 from tests.kernel.waiting import until
 from tests.mesos import install
+from tests.mesos.cluster import genuine_or_ours, joined, running
 from tests.mesos.framework import Connection, Framework, scalar, send, task
-from tests.mesos.master import Master
-from tests.mesos.own import OwnMaster
+from tests.mesos.master import AnyMaster
 
 pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first time Mesos is installed
 
-AnyMaster = Master | OwnMaster
 ADDRESS = f"{HOST_ADDRESS}:5051"
 OWN = [scalar("cpus", 0.1), scalar("mem", 64)]
 WITH_DISK = [*OWN, scalar("disk", 32)]  # a task group's has to have some
@@ -44,24 +43,10 @@ _PROGRAM = Path(install.__file__).with_name("executor.py")
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[tuple[AnyMaster, Node]]:
     """A master and an agent of it on one host, which this module's tests share."""
-    kind: type[Master | OwnMaster] = Master
-    try:
-        install.module(install.install())
-    except install.Missing:
-        kind = OwnMaster
-    with testbed() as bed:
-        master = kind(bed, HOST_ADDRESS, allocation_interval="100ms")
-        master.start()
-        variables = '--executor_environment_variables={"FROM_THE_AGENT": "2"}'
-        patience = ("--executor_registration_timeout=5secs", "--executor_reregistration_timeout=5secs")
-        agent = Node(bed, f"--master={master.address}", "--registration_backoff_factor=10ms", variables, *patience)
-        try:
-            agent.start()
-            until(master.agents, "agent of the master")
-            yield master, agent
-        finally:
-            left = agent.cleanup()
-    assert left == []
+    variables = '--executor_environment_variables={"FROM_THE_AGENT": "2"}'
+    patience = ("--executor_registration_timeout=5secs", "--executor_reregistration_timeout=5secs")
+    with joined(genuine_or_ours(), variables, *patience) as both:
+        yield both
 
 
 @pytest.fixture
@@ -75,7 +60,7 @@ def framework(cluster: tuple[AnyMaster, Node]) -> Iterator[Framework]:
     framework = Framework(cluster[0].bed, cluster[0].address)
     yield framework
     framework.tear_down()
-    until(lambda: not _running(cluster[1]), "end of its executors")
+    until(lambda: not running(cluster[1]), "end of its executors")
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +90,9 @@ def _task(name: str, executor: dict[str, Any] | None, *ports: tuple[int, int]) -
     return info if executor is None else {**info, "executor": executor}
 
 
-def _running(agent: Node) -> dict[str, dict[str, Any]]:
-    return {each["name"]: each for each in agent.client.containers() if each["state"] == "running"}
-
-
 def _open(agent: Node, *names: str) -> None:
     for name in names:
-        (Path(_running(agent)[name]["sandbox"]) / "go").touch()
+        (Path(running(agent)[name]["sandbox"]) / "go").touch()
 
 
 def _output(agent: Node, name: str) -> str:
@@ -144,19 +125,19 @@ def test_two_tasks_in_one_executor(agent: Node, framework: Framework, program: s
     """One after the other, with both ports in the executor's slice while both live."""
     executor = _executor("two", program)
     status = framework.run(_task("first", executor, (31005, 31005)))
-    container = _running(agent)["two"]
+    container = running(agent)["two"]
     assert status["executor_id"] == {"value": "two"}
     assert (status["source"], status["message"]) == ("SOURCE_EXECUTOR", "TASK_RUNNING of the tests")
     assert status["container_status"]["container_id"] == {"value": container["id"]}
     assert status["container_status"]["executor_pid"] == container["pid"]
     framework.run(_task("second", executor, (31007, 31008)))
-    assert list(_running(agent)) == ["two"]
+    assert list(running(agent)) == ["two"]
     (element,) = agent.get("/monitor/statistics")
     names = ("executor_id", "executor_name", "source")
     assert [element[name] for name in names] == ["two", "The executor two", "tests"]
     assert element["statistics"]["mem_limit_bytes"] == 128 << 20
     assert element["statistics"]["cpus_soft_limit"] == 0.12
-    assert _running(agent)["two"]["ports"] == [[31005, 31005], [31007, 31008]]
+    assert running(agent)["two"]["ports"] == [[31005, 31005], [31007, 31008]]
     for name, port in (("first", 31005), ("second", 31008)):
         with peer.open_socket(agent.bed.world, "tcp", connect=(HOST_ADDRESS, port)) as client:
             assert client.recv(100) == name.encode()
@@ -171,7 +152,7 @@ def test_two_tasks_in_one_executor(agent: Node, framework: Framework, program: s
     assert agent.get("/metrics/snapshot")["slave/tasks_running"] == 2
     framework.tell("two", "finish first")
     assert framework.status("first", "TASK_FINISHED")["message"] == "TASK_FINISHED of the tests"
-    until(lambda: _running(agent)["two"]["ports"] == [[31007, 31008]], "end of a task's ports")
+    until(lambda: running(agent)["two"]["ports"] == [[31007, 31008]], "end of a task's ports")
     assert agent.statistics("two")["cpus_soft_limit"] == 0.11
     (shown,) = _shown(agent, framework)["executors"]
     assert [[each["id"] for each in shown[kind]] for kind in ("tasks", "completed_tasks")] == [["second"], ["first"]]
@@ -186,7 +167,7 @@ def test_a_task_group_is_delivered_as_one(agent: Node, framework: Framework, pro
     for name in ("a", "b"):
         assert framework.status(name, "TASK_RUNNING")["executor_id"] == {"value": "group"}
     assert _output(agent, "group").splitlines()[:2] == ["SUBSCRIBED", "LAUNCH_GROUP"]
-    assert _running(agent)["group"]["ports"] == [[31001, 31001]]
+    assert running(agent)["group"]["ports"] == [[31001, 31001]]
     for name in ("a", "b"):
         framework.kill(name)
         framework.status(name, "TASK_KILLED")
@@ -203,7 +184,7 @@ def test_the_environment(agent: Node, framework: Framework, program: str) -> Non
     command = {"value": f"env > env; {program}", "environment": {"variables": [{"name": "OWN", "value": "1"}]}}
     info = _executor("env", command, shutdown_grace_period={"nanoseconds": 1_500_000_000})
     framework.run(_task("t", info, (31003, 31003)))
-    sandbox = _running(agent)["env"]["sandbox"]
+    sandbox = running(agent)["env"]["sandbox"]
     environment = dict(line.split("=", 1) for line in (Path(sandbox) / "env").read_text().splitlines())
     wanted = {
         "LIBPROCESS_IP": HOST_ADDRESS,
@@ -230,7 +211,7 @@ def test_what_is_not_delivered_is_killed_at_once(agent: Node, framework: Framewo
     """Of a task group all; and an executor that was never told of a task ends."""
     slow = _executor("slow", f"{_GATE}{program}", resources=WITH_DISK)
     framework.launch_group(slow, _task("a", None), _task("b", None))
-    until(lambda: "slow" in _running(agent), "executor")
+    until(lambda: "slow" in running(agent), "executor")
     framework.kill("a")
     killed = framework.status("a", "TASK_KILLED")
     assert (killed["message"], killed["source"]) == ("Killed before delivery to the executor", "SOURCE_AGENT")
@@ -287,7 +268,7 @@ def test_an_executor_that_does_not_subscribe(agent: Node, framework: Framework) 
     failed = framework.status("waits", "TASK_FAILED")
     assert failed["reason"] == "REASON_EXECUTOR_REGISTRATION_TIMEOUT"
     assert failed["message"] == "Executor did not register within 5secs"
-    assert _running(agent) == {}
+    assert running(agent) == {}
 
 
 def test_what_cannot_be_launched(framework: Framework) -> None:
@@ -305,7 +286,7 @@ def test_what_is_no_text(agent: Node, framework: Framework) -> None:
     framework.launch(spoilt)
     assert framework.status("t", "TASK_ERROR")["message"] == "Task is invalid: not text, or not a number"
     agent.get("/state")
-    assert _running(agent) == {}
+    assert running(agent) == {}
 
 
 def test_a_port_that_a_later_task_cannot_have(agent: Node, framework: Framework, program: str) -> None:
@@ -318,7 +299,7 @@ def test_a_port_that_a_later_task_cannot_have(agent: Node, framework: Framework,
         framework.status("good", "TASK_RUNNING")
     assert failed["reason"] == "REASON_CONTAINER_UPDATE_FAILED"
     assert failed["message"].startswith("Failed to update resources for container: ")
-    assert _running(agent)["lives"]["ports"] == [[31041, 31041]]
+    assert running(agent)["lives"]["ports"] == [[31041, 31041]]
     framework.run(_task("better", executor, (31040, 31040)))
 
 
@@ -382,15 +363,15 @@ def test_executors_survive_agent_and_master(
     framework.status("done", "TASK_KILLED")
     for name in ("stays", "ends"):
         framework.run(_task(name, executor, (31010 + len(name), 31010 + len(name))))
-    pid = _running(agent)["stays"]["pid"]
+    pid = running(agent)["stays"]["pid"]
     agent.crash()
     os.kill(pid, signal.SIGUSR1)  # to the executor: its task `ends` is over
     agent.start()
     framework.status("ends", "TASK_FINISHED")
     assert framework.states("ends") == ["TASK_RUNNING", "TASK_FINISHED"]
     assert framework.reconcile("stays") == "TASK_RUNNING"
-    assert _running(agent)["stays"]["pid"] == pid
-    until(lambda: _running(agent)["stays"]["ports"] == [[31015, 31015]], "end of a task's ports")
+    assert running(agent)["stays"]["pid"] == pid
+    until(lambda: running(agent)["stays"]["ports"] == [[31015, 31015]], "end of a task's ports")
     (shown,) = _shown(agent, framework)["executors"]
     assert {each["id"] for each in shown["completed_tasks"]} == {"done", "ends"}
     master.stop()
@@ -399,7 +380,7 @@ def test_executors_survive_agent_and_master(
     framework.launch(_task("later", executor), _task("done", executor))  # the master knows the executor from its agent
     for name, states in {"later": ["TASK_RUNNING"], "done": ["TASK_RUNNING", "TASK_KILLED", "TASK_RUNNING"]}.items():
         until(lambda name=name, states=states: framework.states(name) == states, "task")  # type: ignore[misc]
-    assert _running(agent).keys() == {"stays"}
+    assert running(agent).keys() == {"stays"}
     framework.kill("stays")
     framework.status("stays", "TASK_KILLED")
     assert framework.states("stays") == ["TASK_RUNNING", "TASK_KILLED"]
@@ -411,7 +392,7 @@ def test_what_is_queued_survives_the_agent(agent: Node, framework: Framework, pr
     for name, members in {"slow": ("a", "b"), "torn": ("c", "d")}.items():
         executor = _executor(name, f"{_GATE}{program}", resources=WITH_DISK)
         framework.launch_group(executor, *(_task(each, None) for each in members))
-    until(lambda: _running(agent).keys() == {"slow", "torn"}, "executors")
+    until(lambda: running(agent).keys() == {"slow", "torn"}, "executors")
     agent.crash()
     paths = {path.name: path for path in agent.directory.glob("work/meta/slaves/latest/tasks/*/*")}
     record = TaskRecord.FromString(paths["a"].read_bytes())
@@ -426,7 +407,7 @@ def test_what_is_queued_survives_the_agent(agent: Node, framework: Framework, pr
     dropped = framework.status("c", "TASK_DROPPED")
     assert dropped["message"] == "The agent restarted before the task was launched"
     assert framework.status("d", "TASK_DROPPED")["message"] == "Reconciliation: task unknown to the agent"
-    until(lambda: _running(agent).keys() == {"slow"}, "end of the executor that has no tasks")
+    until(lambda: running(agent).keys() == {"slow"}, "end of the executor that has no tasks")
 
 
 def test_executors_that_do_not_come_back(agent: Node, framework: Framework, program: str) -> None:
@@ -435,7 +416,7 @@ def test_executors_that_do_not_come_back(agent: Node, framework: Framework, prog
     framework.run(_task("dead", _executor("dead", program)))
     framework.tell("silent", "leave")
     until(lambda: "MESSAGE" in _output(agent, "silent"), "message")
-    pid = _running(agent)["dead"]["pid"]
+    pid = running(agent)["dead"]["pid"]
     agent.crash()
     os.kill(pid, signal.SIGKILL)
     until(lambda: not Path(f"/proc/{pid}").exists(), "end of an executor")
@@ -455,7 +436,7 @@ def test_executors_without_checkpoint_end_with_the_agent(cluster: tuple[AnyMaste
     forgetful.status("gone", "TASK_LOST")
     agent.start()
     until(master.agents, "agent of the master")
-    until(lambda: not _running(agent), "end of the executor")
+    until(lambda: not running(agent), "end of the executor")
     forgetful.tear_down()
 
 
@@ -467,7 +448,7 @@ def test_only_its_container_is_an_executor(agent: Node, framework: Framework, pr
     framework.run(_task("victim", _executor("victim", program)))
     framework.run(_task("other", _executor("other", program)))
     agent.launch("own", ports="31020-31020")
-    containers = _running(agent)
+    containers = running(agent)
     inside = {name: agent.namespace(each) for name, each in containers.items()}
     who = {"framework_id": {"value": framework.id}, "executor_id": {"value": "victim"}}
     update = {"type": "UPDATE", **who, "update": {"status": _status("victim", "TASK_FAILED")}}
@@ -503,8 +484,8 @@ def test_a_port_that_changes_hands_takes_no_connection_with_it(
     """What was sent before and is read afterwards is not of the port's new owner."""
     giver = _executor("giver", "exec sleep 1000", shutdown_grace_period={"nanoseconds": 1_000_000})
     framework.launch(_task("gives", giver, (31030, 31030)))
-    until(lambda: "giver" in _running(agent), "executor")
-    inside = agent.namespace(_running(agent)["giver"])
+    until(lambda: "giver" in running(agent), "executor")
+    inside = agent.namespace(running(agent)["giver"])
 
     def call(name: str, kind: str, **body: Any) -> bytes:
         ids = {"framework_id": {"value": framework.id}, "executor_id": {"value": name}}
@@ -528,7 +509,7 @@ def test_a_port_that_changes_hands_takes_no_connection_with_it(
         _until_heard(giving, b"SUBSCRIBED")
         updates.sendall(update("TASK_FINISHED"))
         framework.status("gives", "TASK_FINISHED")
-        until(lambda: not _running(agent)["giver"]["ports"], "end of the port")
+        until(lambda: not running(agent)["giver"]["ports"], "end of the port")
         framework.run(_task("takes", _executor("taker", program), (31030, 31030)))
         # The other subscription ends then, and what was sent behind it is read.
         last.sendall(call("giver", "SUBSCRIBE", subscribe={}))
@@ -558,7 +539,7 @@ def _until_heard(client: socket.socket, word: bytes) -> None:
 
 def test_bad_calls_have_mesos_answers(agent: Node, framework: Framework, program: str) -> None:
     framework.run(_task("t", _executor("asks", program)))
-    inside = agent.namespace(_running(agent)["asks"])
+    inside = agent.namespace(running(agent)["asks"])
     who = {"framework_id": {"value": framework.id}, "executor_id": {"value": "asks"}}
     long = "x" * (64 << 10)
     status = _status("t", "TASK_RUNNING")
@@ -620,7 +601,7 @@ def test_no_executor_takes_the_agent_from_its_master(
     """By messages that the master does not take."""
     master, agent = cluster
     framework.run(_task("t", _executor("floods", program)))
-    inside = agent.namespace(_running(agent)["floods"])
+    inside = agent.namespace(running(agent)["floods"])
     who = {"framework_id": {"value": framework.id}, "executor_id": {"value": "floods"}}
     master.pause()
     for _ in range(48):
@@ -636,7 +617,7 @@ def test_an_executor_fetches_and_is_limited(agent: Node, framework: Framework, p
     """What its command names is there before it starts; and its tasks fail for what it takes too much of."""
     command = {"value": "exec python3 executor.py", "uris": [{"value": program.removeprefix("exec python3 ")}]}
     framework.run(_task("t", _executor("fetches", command)))
-    assert (Path(_running(agent)["fetches"]["sandbox"]) / "executor.py").exists()
+    assert (Path(running(agent)["fetches"]["sandbox"]) / "executor.py").exists()
     framework.tell("fetches", "eat")
     failed = framework.status("t", "TASK_FAILED")
     assert (failed["reason"], failed["source"]) == ("REASON_CONTAINER_LIMITATION_MEMORY", "SOURCE_AGENT")
@@ -644,12 +625,12 @@ def test_an_executor_fetches_and_is_limited(agent: Node, framework: Framework, p
     assert failed["limitation"]["resources"][0]["name"] == "mem"
 
 
-def test_no_executor_keeps_the_agent_to_itself(cluster: tuple[Master, Node], framework: Framework) -> None:
+def test_no_executor_keeps_the_agent_to_itself(cluster: tuple[AnyMaster, Node], framework: Framework) -> None:
     """By a call that tells of more than anybody hears of."""
     master, agent = cluster
     framework.launch(_task("t", _executor("tells", "exec sleep 1000")))
-    until(lambda: "tells" in _running(agent), "executor")
-    inside = agent.namespace(_running(agent)["tells"])
+    until(lambda: "tells" in running(agent), "executor")
+    inside = agent.namespace(running(agent)["tells"])
     call = Call(type=Call.SUBSCRIBE, framework_id={"value": framework.id}, executor_id={"value": "tells"})
     headers = {"Content-Type": "application/x-protobuf", "Accept": "application/json"}
 

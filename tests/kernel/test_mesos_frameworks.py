@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from portslice.demo.node import Node
-from portslice.demo.testbed import HOST_ADDRESS, testbed
+from portslice.demo.testbed import HOST_ADDRESS
 from tests.kernel.waiting import until
-from tests.mesos import install
+from tests.mesos.cluster import genuine, joined
 from tests.mesos.framework import Framework, scalar, task
 from tests.mesos.master import AnyMaster, Master
 from tests.mesos.own import OwnMaster
@@ -25,24 +25,9 @@ SERVER = "echo {} > page; exec python3 -m http.server $PORT0"
 @pytest.fixture(scope="module", params=(Master, OwnMaster), ids=("genuine", "own"))
 def cluster(request: pytest.FixtureRequest) -> Iterator[tuple[AnyMaster, Node]]:
     """A master, and an agent of it."""
-    kind: type[Master | OwnMaster] = request.param
-    if kind is Master:
-        try:
-            install.install()
-        except install.Missing as missing:
-            pytest.skip(str(missing))
-    with testbed() as bed:
-        master = kind(bed, HOST_ADDRESS, allocation_interval="100ms")
-        master.start()
-        patience = "--executor_reregistration_timeout=15secs"
-        agent = Node(bed, f"--master={master.address}", "--registration_backoff_factor=10ms", patience)
-        try:
-            agent.start()
-            until(master.agents, "agent of the master")
-            yield master, agent
-        finally:
-            left = agent.cleanup()
-    assert left == []
+    kind = genuine() if request.param is Master else OwnMaster
+    with joined(kind, "--executor_reregistration_timeout=15secs") as both:
+        yield both
 
 
 def _page(agent: Node) -> str:

@@ -11,7 +11,7 @@ from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from tests.kernel.waiting import until
 from tests.mesos import install, zookeeper
 from tests.mesos.hosts import NETWORK, Host, hosts
-from tests.mesos.master import Master
+from tests.mesos.master import AnyMaster, Master
 from tests.mesos.own import OwnMaster
 from tests.mesos.program import started
 from tests.mesos.zookeeper import PATH, Candidacy, ZooKeeper
@@ -29,7 +29,7 @@ def cluster() -> Iterator[list[Host]]:
         yield built
 
 
-def _master(host: Host) -> Master | OwnMaster:
+def _master(host: Host) -> AnyMaster:
     """A genuine one where it can be had; ours otherwise."""
     try:
         install.install()
@@ -48,8 +48,10 @@ def test_a_host_is_lost(cluster: list[Host]) -> None:
     url = f"zk://{servers}{PATH}"
     ensemble = [ZooKeeper(host, host.ip, ips) for host in cluster]
     masters = [_master(host) for host in cluster]
-    for each in (*ensemble, *masters):
-        each.start()
+    for server in ensemble:
+        server.start()
+    for master in masters:
+        master.start()
     agent = Node(third, f"--master={url}", f"--zk_session_timeout={zookeeper.SESSION_SECS}secs")
 
     def leader() -> Any:
@@ -60,7 +62,7 @@ def test_a_host_is_lost(cluster: list[Host]) -> None:
     def leads(host: Host) -> None:
         until(lambda: leader() == f"host-of-{host.ip}", "leader")
 
-    def connected(master: Master | OwnMaster) -> bool:
+    def connected(master: AnyMaster) -> bool:
         frameworks = master.get("/frameworks")["frameworks"]
         return any(each["connected"] for each in frameworks if each["name"] == "lives")
 

@@ -13,19 +13,19 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor
 
 from portslice.demo.node import Node
-from portslice.demo.testbed import HOST_ADDRESS, Testbed, testbed
+from portslice.demo.testbed import HOST_ADDRESS, Testbed
 from portslice.engines.mesos.schema import executor_pb2, mesos_pb2, messages_pb2
 from portslice.engines.mesos.schema.record_pb2 import TaskRecord
 from tests.kernel import peer
 from tests.kernel.waiting import until
 from tests.mesos import install
+from tests.mesos.cluster import joined, member
 from tests.mesos.framework import Connection, Framework, send, task
-from tests.mesos.master import Master
+from tests.mesos.master import AnyMaster, Master
 from tests.mesos.own import OwnMaster
 
 pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first time it is installed
 
-AnyMaster = Master | OwnMaster
 BLOCK = 64
 
 
@@ -36,10 +36,6 @@ def libmesos() -> bytes:
         return install.module(install.install()).read_bytes()
     except install.Missing as missing:
         pytest.skip(str(missing))
-
-
-def _member(bed: Testbed, master: str, *flags: str) -> Node:
-    return Node(bed, f"--master={master}", "--registration_backoff_factor=10ms", "--hostname=member", *flags)
 
 
 @pytest.fixture(scope="module", params=(Master, OwnMaster), ids=("genuine", "own"))
@@ -53,18 +49,9 @@ def kind(request: pytest.FixtureRequest) -> type[AnyMaster]:
 @pytest.fixture(scope="module")
 def cluster(kind: type[AnyMaster]) -> Iterator[tuple[AnyMaster, Node]]:
     """A master and an agent of it on one host, which this module's tests share."""
-    with testbed() as bed:
-        pings = {"agent_ping_timeout": "1secs", "max_agent_ping_timeouts": "5"}
-        master = kind(bed, HOST_ADDRESS, allocation_interval="100ms", **pings)
-        master.start()
-        agent = _member(bed, master.address, f"--ephemeral_ports_per_container={BLOCK}", "--attributes=rack:a")
-        try:
-            agent.start()
-            until(master.agents, "agent of the master")
-            yield master, agent
-        finally:
-            left = agent.cleanup()
-    assert left == []
+    flags = ("--hostname=member", f"--ephemeral_ports_per_container={BLOCK}", "--attributes=rack:a")
+    with joined(kind, *flags, agent_ping_timeout="1secs", max_agent_ping_timeouts="5") as both:
+        yield both
 
 
 @pytest.fixture
@@ -188,7 +175,7 @@ def test_unregistered_on_sigusr1(bed: Testbed, kind: type[AnyMaster]) -> None:
     (bed.directory / "where").write_text(f"{master.address}\n")
     two_blocks = "--resources=ports:[31000-32000];ephemeral_ports:[32768-32895]"
     where = (f"file://{bed.directory / 'where'}", f"--ip={HOST_ADDRESS}")  # not where the master is
-    agent = _member(bed, *where, two_blocks, f"--ephemeral_ports_per_container={BLOCK}")
+    agent = member(bed, *where, "--hostname=member", two_blocks, f"--ephemeral_ports_per_container={BLOCK}")
     try:
         agent.start()
         (first,) = until(master.agents, "agent of the master")

@@ -10,12 +10,10 @@ from typing import Any
 
 import pytest
 
-from portslice.demo.node import Node
-from portslice.demo.testbed import HOST_ADDRESS, testbed
 from tests.kernel.waiting import until
-from tests.mesos import install
+from tests.mesos import cluster
 from tests.mesos.framework import Connection, Framework, task
-from tests.mesos.master import AnyMaster, Master
+from tests.mesos.master import AnyMaster
 from tests.mesos.own import OwnMaster
 
 pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first time it is installed
@@ -81,36 +79,26 @@ def _watch(master: AnyMaster, events: list[dict[str, Any]]) -> None:
                     return
 
 
-def _seen(kind: type[Master | OwnMaster]) -> dict[str, Any]:
+def _seen(kind: type[AnyMaster]) -> dict[str, Any]:
     """All that a master shows of one agent, one framework, and two tasks, one of which has ended."""
-    with testbed() as bed:
-        master = kind(bed, HOST_ADDRESS, allocation_interval="100ms")
-        master.start()
-        joins = (f"--master={master.address}", "--registration_backoff_factor=10ms", "--hostname=member")
-        agent = Node(bed, *joins, "--attributes=rack:a;level:10;keys:[1000-1500]")
-        try:
-            agent.start()
-            until(master.agents, "agent of the master")
-            events: list[dict[str, Any]] = []
-            watcher = threading.Thread(target=_watch, args=(master, events), daemon=True)
-            watcher.start()
-            until(lambda: events, "SUBSCRIBED")
-            framework = Framework(bed, master.address)
-            framework.run(task("ends", "true"))
-            framework.status("ends", "TASK_FINISHED")
-            framework.run(task("runs", "sleep 1000", (31005, 31006)))
-            framework.offer()
-            until(lambda: _completed(master) == ["ends"], "acknowledgement")
-            seen: dict[str, Any] = {each: master.get(each) for each in ENDPOINTS}
-            seen |= {each: _call(master, each, **ARGUMENTS.get(each, {})) for each in (*CALLS, *ARGUMENTS)}
-            seen |= {f"bad {each}": _call(master, each) for each in BAD}
-            framework.tear_down()
-            watcher.join(60)
-            seen["events"] = {each: [one for one in events if one["type"] == each] for each in EVENTS}
-        finally:
-            left = agent.cleanup()
+    with cluster.joined(kind, "--hostname=member", "--attributes=rack:a;level:10;keys:[1000-1500]") as (master, _):
+        events: list[dict[str, Any]] = []
+        watcher = threading.Thread(target=_watch, args=(master, events), daemon=True)
+        watcher.start()
+        until(lambda: events, "SUBSCRIBED")
+        framework = Framework(master.bed, master.address)
+        framework.run(task("ends", "true"))
+        framework.status("ends", "TASK_FINISHED")
+        framework.run(task("runs", "sleep 1000", (31005, 31006)))
+        framework.offer()
+        until(lambda: _completed(master) == ["ends"], "acknowledgement")
+        seen: dict[str, Any] = {each: master.get(each) for each in ENDPOINTS}
+        seen |= {each: _call(master, each, **ARGUMENTS.get(each, {})) for each in (*CALLS, *ARGUMENTS)}
+        seen |= {f"bad {each}": _call(master, each) for each in BAD}
+        framework.tear_down()
+        watcher.join(60)
+        seen["events"] = {each: [one for one in events if one["type"] == each] for each in EVENTS}
         master.stop()
-    assert left == []
     return {name: _without_idle(value) for name, value in seen.items()}
 
 
@@ -129,11 +117,7 @@ def _is_idle(each: dict[str, Any]) -> bool:
 
 @pytest.fixture(scope="module")
 def genuine() -> dict[str, Any]:
-    try:
-        install.install()
-    except install.Missing as missing:
-        pytest.skip(str(missing))
-    return _seen(Master)
+    return _seen(cluster.genuine())
 
 
 @pytest.fixture(scope="module")

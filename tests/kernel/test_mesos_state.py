@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from portslice.demo.node import Node
-from portslice.demo.testbed import HOST_ADDRESS, testbed
+from portslice.demo.testbed import HOST_ADDRESS
 from tests.kernel.asking import over_socket
 from tests.kernel.calling import call_over_tcp
 from tests.kernel.test_openapi import valid
 from tests.kernel.waiting import until
-from tests.mesos import install
+from tests.mesos.cluster import genuine, joined
 from tests.mesos.framework import Framework, port_ranges, scalar, task
-from tests.mesos.master import Master
+from tests.mesos.master import AnyMaster
 
 pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first time it is installed
 
@@ -24,28 +24,14 @@ DISCOVERY = {"visibility": "CLUSTER", "name": "web", "ports": {"ports": [{"numbe
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[tuple[Master, Node]]:
+def cluster() -> Iterator[tuple[AnyMaster, Node]]:
     """A master and an agent of it on one host, which this module's tests share."""
-    try:
-        install.module(install.install())
-    except install.Missing as missing:
-        pytest.skip(str(missing))
-    with testbed() as bed:
-        master = Master(bed, HOST_ADDRESS, allocation_interval="100ms")
-        master.start()
-        flags = (f"--master={master.address}", "--registration_backoff_factor=10ms", "--hostname=member")
-        agent = Node(bed, *flags)
-        try:
-            agent.start()
-            until(master.agents, "agent of the master")
-            yield master, agent
-        finally:
-            left = agent.cleanup()
-    assert left == []
+    with joined(genuine(), "--hostname=member") as both:
+        yield both
 
 
 @pytest.fixture
-def framework(cluster: tuple[Master, Node]) -> Iterator[Framework]:
+def framework(cluster: tuple[AnyMaster, Node]) -> Iterator[Framework]:
     """A framework; its tasks end with it."""
     framework = Framework(cluster[0].bed, cluster[0].address)
     yield framework
@@ -69,7 +55,7 @@ def _call(agent: Node, kind: str) -> dict[str, Any]:
     return dict(call_over_tcp(agent, kind).json[kind.lower()])
 
 
-def test_an_agent_tells_of_its_master(cluster: tuple[Master, Node]) -> None:
+def test_an_agent_tells_of_its_master(cluster: tuple[AnyMaster, Node]) -> None:
     master, agent = cluster
     (known,) = master.get("/slaves")["slaves"]
     state = agent.get("/state")
@@ -81,7 +67,7 @@ def test_an_agent_tells_of_its_master(cluster: tuple[Master, Node]) -> None:
     assert agent.get("/metrics/snapshot")["slave/registered"] == 1
 
 
-def test_state_is_the_masters(cluster: tuple[Master, Node], framework: Framework) -> None:
+def test_state_is_the_masters(cluster: tuple[AnyMaster, Node], framework: Framework) -> None:
     """Framework, task, resources and statuses, member by member."""
     master, agent = cluster
     agent.launch("own")
@@ -111,7 +97,7 @@ def test_state_is_the_masters(cluster: tuple[Master, Node], framework: Framework
     agent.kill("own")
 
 
-def test_the_operator_api_says_the_same(cluster: tuple[Master, Node], framework: Framework) -> None:
+def test_the_operator_api_says_the_same(cluster: tuple[AnyMaster, Node], framework: Framework) -> None:
     _, agent = cluster
     status = framework.run(task("web", "sleep 1000", (31005, 31006)) | {"labels": LABELS})
     state = _call(agent, "GET_STATE")
@@ -135,7 +121,7 @@ def test_the_operator_api_says_the_same(cluster: tuple[Master, Node], framework:
         assert _call(agent, kind) == state[kind.lower()]
 
 
-def test_what_ended_is_told_as_the_framework_was_told(cluster: tuple[Master, Node], framework: Framework) -> None:
+def test_what_ended_is_told_as_the_framework_was_told(cluster: tuple[AnyMaster, Node], framework: Framework) -> None:
     """Also of a task that a kill ended in another way than by its signal, and by another agent than launched it."""
     _, agent = cluster
     before = agent.get("/metrics/snapshot")
@@ -193,7 +179,7 @@ def test_what_ended_is_told_as_the_framework_was_told(cluster: tuple[Master, Nod
 _COUNTED = ("finished", "failed", "killed", "lost")
 
 
-def test_a_torn_down_frameworks_tasks_are_killed(cluster: tuple[Master, Node]) -> None:
+def test_a_torn_down_frameworks_tasks_are_killed(cluster: tuple[AnyMaster, Node]) -> None:
     """Nobody hears of it, and it is told all the same."""
     _, agent = cluster
     other = Framework(cluster[0].bed, cluster[0].address)

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from portslice.demo.node import Node
-from portslice.demo.testbed import HOST_ADDRESS, testbed
+from portslice.demo.testbed import HOST_ADDRESS
 from tests.kernel import peer
 from tests.kernel.waiting import until
-from tests.mesos import install
+from tests.mesos.cluster import genuine, joined, running
 from tests.mesos.framework import Framework, scalar, task
-from tests.mesos.master import Master
+from tests.mesos.master import AnyMaster
 
 pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first time Mesos is installed
 
@@ -42,47 +42,30 @@ while True:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[tuple[Master, Node]]:
+def cluster() -> Iterator[tuple[AnyMaster, Node]]:
     """A master and an agent of it on one host, which this module's tests share."""
-    try:
-        install.module(install.install())
-    except install.Missing as missing:
-        pytest.skip(str(missing))
-    with testbed() as bed:
-        master = Master(bed, HOST_ADDRESS, allocation_interval="100ms")
-        master.start()
-        agent = Node(bed, f"--master={master.address}", "--registration_backoff_factor=10ms")
-        try:
-            agent.start()
-            until(master.agents, "agent of the master")
-            yield master, agent
-        finally:
-            left = agent.cleanup()
-    assert left == []
+    with joined(genuine()) as both:
+        yield both
 
 
 @pytest.fixture
-def agent(cluster: tuple[Master, Node]) -> Node:
+def agent(cluster: tuple[AnyMaster, Node]) -> Node:
     return cluster[1]
 
 
 @pytest.fixture
-def framework(cluster: tuple[Master, Node]) -> Iterator[Framework]:
+def framework(cluster: tuple[AnyMaster, Node]) -> Iterator[Framework]:
     """A framework; its executors end with it."""
     framework = Framework(cluster[0].bed, cluster[0].address, user="nobody")
     yield framework
     framework.tear_down()
-    until(lambda: not _running(cluster[1]), "end of its executors")
+    until(lambda: not running(cluster[1]), "end of its executors")
 
 
 def _executor(name: str) -> dict[str, Any]:
     """The default executor, as a framework asks for it."""
     resources = [scalar("cpus", 0.1), scalar("mem", 64), scalar("disk", 32)]
     return {"type": "DEFAULT", "executor_id": {"value": name}, "resources": resources}
-
-
-def _running(agent: Node) -> dict[str, dict[str, Any]]:
-    return {each["name"]: each for each in agent.client.containers() if each["state"] == "running"}
 
 
 def _heard(agent: Node, port: int) -> bytes:
@@ -98,8 +81,8 @@ def test_a_group_shares_one_network(agent: Node, framework: Framework) -> None:
     framework.launch_group(_executor("group"), server, client)
     for name in ("server", "client"):
         status = framework.status(name, "TASK_RUNNING")
-        assert status["container_status"]["container_id"]["value"] == _running(agent)["group"]["id"]
-    assert _running(agent)["group"]["ports"] == [[31010, 31010], [31020, 31020]]
+        assert status["container_status"]["container_id"]["value"] == running(agent)["group"]["id"]
+    assert running(agent)["group"]["ports"] == [[31010, 31010], [31020, 31020]]
 
     def answer() -> bytes | None:
         try:
@@ -109,13 +92,13 @@ def test_a_group_shares_one_network(agent: Node, framework: Framework) -> None:
 
     assert until(answer, "answer of the client") == b"heard server"
     assert _heard(agent, 31010) == b"server"
-    (directory,) = Path(_running(agent)["group"]["sandbox"]).glob("tasks/server")
+    (directory,) = Path(running(agent)["group"]["sandbox"]).glob("tasks/server")
     assert directory.owner() == "nobody"
     framework.kill("server")
     for name in ("server", "client"):
         framework.status(name, "TASK_KILLED")
         assert framework.states(name) == ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_KILLED"]
-    until(lambda: "group" not in _running(agent), "end of the executor")
+    until(lambda: "group" not in running(agent), "end of the executor")
     assert agent.client.container("group")["exit_status"] == 0
 
 
@@ -125,13 +108,13 @@ def test_a_group_survives_the_agent(agent: Node, framework: Framework) -> None:
     framework.launch_group(_executor("group"), ends, task("stays", "exec sleep 1000"))
     for name in ("ends", "stays"):
         framework.status(name, "TASK_RUNNING")
-    container = _running(agent)["group"]
+    container = running(agent)["group"]
     agent.crash()
     Path(container["sandbox"], "tasks/ends/go").touch()
     agent.start()
     framework.status("ends", "TASK_FINISHED")
     assert framework.states("ends") == ["TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED"]
-    assert _running(agent)["group"]["pid"] == container["pid"]
+    assert running(agent)["group"]["pid"] == container["pid"]
     framework.kill("stays")
     framework.status("stays", "TASK_KILLED")
     assert framework.states("stays") == ["TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_KILLED"]
@@ -160,9 +143,9 @@ def test_a_command_task_with_checks(agent: Node, framework: Framework) -> None:
     (executor,) = shown["executors"]
     (shown,) = executor["tasks"]
     assert (shown["health_check"]["consecutive_failures"], shown["statuses"][-1]["healthy"]) == (2, True)
-    Path(_running(agent)["job"]["sandbox"], "ill").touch()
+    Path(running(agent)["job"]["sandbox"], "ill").touch()
     assert framework.status("job", "TASK_KILLED")["healthy"] is False
-    until(lambda: "job" not in _running(agent), "end of the executor")
+    until(lambda: "job" not in running(agent), "end of the executor")
 
 
 def test_a_task_that_takes_too_long(framework: Framework) -> None:

@@ -39,6 +39,10 @@ class AnyMaster:
         """All that it wrote."""
         return (self.directory / "log").read_text(errors="replace")
 
+    def start(self) -> None:
+        """Start it and wait until it is the master."""
+        raise NotImplementedError
+
     def stop(self) -> int:
         """End it; the registry stays. The exit status."""
         assert self._process is not None
