@@ -3,7 +3,6 @@
 import logging
 import os
 import socket
-import time
 from collections.abc import Iterable, Sequence
 
 from aiohttp import web
@@ -11,6 +10,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
 from aiohttp.typedefs import Middleware
 
+from portslice.complaints import Complaints
 from portslice.errors import PortsliceError
 from portslice.http.help import Help
 from portslice.http.routing import DELEGATE, Endpoints, Handler, is_own, plain_errors, serve
@@ -25,16 +25,14 @@ class _NoHttp(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._due = 0.0
+        self._complaints = Complaints(log, _COMPLAINT_SECS)
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, HttpProcessingError):
             return True
-        if (now := time.monotonic()) >= self._due:
-            self._due = now + _COMPLAINT_SECS
-            what = " ".join(error.message.split())[:100]
-            log.warning("Answering %s to what is no HTTP from %s: %s", error.code, record.args, what)
+        what = " ".join(error.message.split())[:100]
+        self._complaints.warning("Answering %s to what is no HTTP from %s: %s", error.code, record.args, what)
         return False
 
 

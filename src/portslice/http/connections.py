@@ -8,13 +8,13 @@ socket is not bounded: whom its file lets in may do worse.
 import asyncio
 import logging
 import socket
-import time
 from collections import Counter
 from collections.abc import Hashable
 from typing import cast
 
 from aiohttp import web
 
+from portslice.complaints import Complaints
 from portslice.http.sources import Source, Sources
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Connections:
 
     def __init__(self) -> None:
         self._counts: Counter[Hashable] = Counter()
-        self._complaint_due = 0.0
+        self._complaints = Complaints(log, _COMPLAINT_SECS)
 
     def __len__(self) -> int:
         return self._counts["all"]
@@ -45,9 +45,8 @@ class Connections:
         full = next((bound for key, bound in _bounds(source) if self._counts[key] >= bound), None)
         if full is None:
             self._counts.update(key for key, _ in _bounds(source))
-        elif time.monotonic() >= self._complaint_due:
-            self._complaint_due = time.monotonic() + _COMPLAINT_SECS
-            log.warning("Refusing a connection from %s: there are %s already", source, full)
+        else:
+            self._complaints.warning("Refusing a connection from %s: there are %s already", source, full)
         return full is None
 
     def leave(self, source: Source) -> None:

@@ -150,7 +150,7 @@ class Agents(Mailbox):
             return "no such agent is registered"
         if name in _REGISTERING and not self._is_known(request.protocol):
             what = _REGISTERING[name]
-            self._complain("Refusing %s of agent at %s because it is not authenticated", what, sender)
+            self._complaints.warning("Refusing %s of agent at %s because it is not authenticated", what, sender)
             return "it is not authenticated"
         return None
 

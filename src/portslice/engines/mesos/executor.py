@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-import time
 from typing import Protocol
 
+from portslice.complaints import Complaints
 from portslice.containers.container import Container
 from portslice.engines.mesos.commands import Amounts
 from portslice.engines.mesos.ledger import Entry, Key
@@ -38,7 +38,7 @@ class Executor:
         self.why: tuple[TaskStatus.Reason, str] | None = None  # it is destroyed for
         self.has: Amounts | None = None  # its container's
         self.delivering = asyncio.Lock()  # or changing its container
-        self._complaint_due = 0.0
+        self.complaints = Complaints(log, _COMPLAINT_SECS)
 
     @property
     def key(self) -> Key:
@@ -64,13 +64,6 @@ class Executor:
         if self.subscription is not None:
             self.subscription.end()
             self.subscription = None
-
-    def complain(self, text: str, *arguments: object) -> None:
-        """Log what it does wrong; not as often as it does it."""
-        now = time.monotonic()
-        if now >= self._complaint_due:
-            self._complaint_due = now + _COMPLAINT_SECS
-            log.warning(text, *arguments)
 
     def disarm(self) -> None:
         """Wait for nothing."""

@@ -254,11 +254,13 @@ class Executors:
         """Take what an executor says of a task; what the agent has it acknowledges."""
         entry = self._ledger.find(executor.record.framework.id, said.task_id)
         if entry is None or entry.executor_key != executor.key or not entry.record.delivered:
-            executor.complain("Ignoring an update of the %s: it has no task %.100r", executor, said.task_id.value)
+            name = said.task_id.value
+            executor.complaints.warning("Ignoring an update of the %s: it has no task %.100r", executor, name)
         elif entry.ended:
-            executor.complain("Ignoring an update of the task '%s', which has ended", entry.key[1])
+            executor.complaints.warning("Ignoring an update of the task '%s', which has ended", entry.key[1])
         elif _is_full(entry) and said.state not in status.TERMINAL:
-            executor.complain("Not taking an update of the task '%s': too many wait for its framework", entry.key[1])
+            text = "Not taking an update of the task '%s': too many wait for its framework"
+            executor.complaints.warning(text, entry.key[1])
             return
         elif all(update.uuid != said.uuid for update in entry.record.updates):
             self._ledger.hear(entry, said)

@@ -20,7 +20,6 @@ to the same user as the peer's end of the link; a container's end is not among t
 import asyncio
 import logging
 import re
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, Self
@@ -28,6 +27,7 @@ from typing import Any, NamedTuple, Self
 from aiohttp import web
 from google.protobuf.message import DecodeError, Message
 
+from portslice.complaints import Complaints
 from portslice.errors import ParseError
 from portslice.network.sockdiag import Address, SockDiag
 
@@ -138,7 +138,7 @@ class Mailbox:
     def __init__(self, processes: str, rule: str) -> None:
         self._processes = processes
         self._rule = rule
-        self._complaint_due = 0.0
+        self._complaints = Complaints(log, _COMPLAINT_SECS)  # of strangers
         self._handlers: dict[str, tuple[type[Message], Callable[[Any, Message], None]]] = {}
 
     def routes(self) -> list[web.RouteDef]:
@@ -163,7 +163,7 @@ class Mailbox:
         if sender is None:
             raise web.HTTPNotFound
         if (objection := self._objection(request, sender, name)) is not None:
-            self._complain("Ignoring %s that claims to be from %s, because %s", name, sender, objection)
+            self._complaints.warning("Ignoring %s that claims to be from %s, because %s", name, sender, objection)
             return web.Response(status=403, text=f"{self._rule}, and {objection}.\n")
         body = await read_body(request, self._most(name))
         if name not in self._handlers:
@@ -179,13 +179,6 @@ class Mailbox:
             return web.Response(status=400, text=f"Failed to deserialize '{name}'.\n")
         handler(self._origin(request, sender), message)
         return web.Response(status=202)
-
-    def _complain(self, text: str, *arguments: object) -> None:
-        """Log what a stranger did; not as often as he does it."""
-        now = time.monotonic()
-        if now >= self._complaint_due:
-            self._complaint_due = now + _COMPLAINT_SECS
-            log.warning(text, *arguments)
 
 
 class Inbox(Mailbox):
