@@ -94,10 +94,13 @@ class Containerizer:
         """Those that run."""
         return [container for container in self.all() if container.state is State.RUNNING]
 
-    def at_port(self, port: int) -> str | None:
-        """The id of the living container whose port this is."""
-        networks = ((each.id, each.network) for each in self.living() if each.network is not None)
-        return next((id_ for id_, network in networks if port in network.ephemeral or port in network.ports), None)
+    def at_port(self, port: int) -> Container | None:
+        """The container whose port this is: one that lives, or is being launched."""
+        for each in self.all():
+            network = each.network if each.state is not State.EXITED else None
+            if network is not None and (port in network.ephemeral or port in network.ports):
+                return each
+        return None
 
     def find(self, name: str, framework_id: str | None = None) -> Container:
         """By id, or by name: the living one of this name, else the last.

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
+from portslice.containers.container import Container
 from portslice.errors import NetworkError
 from portslice.network.sockdiag import SockDiag
 
@@ -35,7 +36,7 @@ class Sources:
     :param container: which container a port belongs to; None: unknown.
     """
 
-    def __init__(self, container: Callable[[int], str | None] = lambda _: None) -> None:
+    def __init__(self, container: Callable[[int], Container | None] = lambda _: None) -> None:
         self._container = container
         self._diag = SockDiag()
 
@@ -49,7 +50,8 @@ class Sources:
             return Source(peer[0], f"a process of the user {uid}")
         if not is_own(peer[0]):
             return Source(peer[0])
-        return Source(peer[0], f"the container {self._container(peer[1]) or ''}".rstrip(), is_container=True)
+        container = self._container(peer[1])
+        return Source(peer[0], f"the container {container.id}" if container else "the container", is_container=True)
 
 
 def is_own(ip: str) -> bool:

@@ -22,16 +22,15 @@ from portslice.engines.master.admission import Admission
 from portslice.engines.master.flags import SCHEDULER_REALM
 from portslice.engines.master.master import Master
 from portslice.engines.master.model import Framework
+from portslice.engines.mesos.media import JSON, PROTOBUF, TYPES, accepted, call_of
 from portslice.engines.mesos.schema.scheduler_pb2 import Call, Event, Operation
 from portslice.engines.mesos.streams import Events, line, write
 from portslice.engines.mesos.v1 import from_json, to_json
-from portslice.errors import ConflictError, ParseError, PortsliceError
+from portslice.errors import ConflictError, ParseError
 
 log = logging.getLogger(__name__)
 
 PATH = "/api/v1/scheduler"
-_JSON, _PROTOBUF = "application/json", "application/x-protobuf"
-_TYPES = f"{_JSON} or {_PROTOBUF}"
 _HEARTBEAT_SECS = 15.0
 _STREAM_ID = "Mesos-Stream-Id"
 _PATIENCE_SECS = 30.0
@@ -65,7 +64,7 @@ class EventStream(Events):
     def encoded(self, kind: str, body: dict[str, Any]) -> bytes:
         """An event as the framework reads it."""
         event = {"type": kind, **body}
-        return line(event) if self._media == _JSON else from_json(Event, event).SerializeToString()
+        return line(event) if self._media == JSON else from_json(Event, event).SerializeToString()
 
 
 class Scheduler:
@@ -132,7 +131,7 @@ class Scheduler:
         if request.transport is None:
             raise web.HTTPBadRequest(text="It has gone")
         own = request.transport.get_extra_info("sockname")[0]
-        media = _accepted(request)
+        media = accepted(request)
         stream = EventStream(media)
         response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: media, _STREAM_ID: stream.id})
         response.enable_chunked_encoding()
@@ -202,15 +201,15 @@ class Scheduler:
 
 async def _read(request: web.Request) -> Call:
     media = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip()
-    if media not in (_JSON, _PROTOBUF):
-        raise web.HTTPUnsupportedMediaType(text=f"Expecting 'Content-Type' of {_TYPES}")
-    _accepted(request)
+    if media not in (JSON, PROTOBUF):
+        raise web.HTTPUnsupportedMediaType(text=f"Expecting 'Content-Type' of {TYPES}")
+    accepted(request)
     try:
         async with asyncio.timeout(_PATIENCE_SECS):
             body = await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
-    return _from_json(body) if media == _JSON else _from_protobuf(body)
+    return _from_json(body) if media == JSON else _from_protobuf(body)
 
 
 def _from_json(body: bytes) -> Call:
@@ -218,12 +217,7 @@ def _from_json(body: bytes) -> Call:
         content = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise web.HTTPBadRequest(text=f"Failed to parse body into JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise web.HTTPBadRequest(text="Failed to parse body into JSON: Expecting an object")
-    try:
-        return from_json(Call, content)
-    except PortsliceError as error:
-        raise web.HTTPBadRequest(text=str(error)) from None
+    return call_of(Call, content)
 
 
 def _from_protobuf(body: bytes) -> Call:
@@ -235,15 +229,6 @@ def _from_protobuf(body: bytes) -> Call:
     if not call.IsInitialized():
         raise _invalid("Not initialized: " + ", ".join(call.FindInitializationErrors()))  # type: ignore[attr-defined]
     return call
-
-
-def _accepted(request: web.Request) -> str:
-    """The content type of events."""
-    accepts = request.headers.get(hdrs.ACCEPT, "*/*")
-    for media in (_JSON, _PROTOBUF):
-        if any(each in accepts for each in (media, "application/*", "*/*")):
-            return media
-    raise web.HTTPNotAcceptable(text=f"Expecting 'Accept' to allow {_TYPES}")
 
 
 def _invalid(what: str) -> web.HTTPBadRequest:

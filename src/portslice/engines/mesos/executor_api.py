@@ -26,14 +26,15 @@ from aiohttp import hdrs, web
 from google.protobuf.message import DecodeError
 
 from portslice.agent.service import Agent
-from portslice.containers.container import Container, State
+from portslice.containers.container import Container
 from portslice.engines.mesos import streams
 from portslice.engines.mesos.executor import Executor
 from portslice.engines.mesos.executors import Executors
+from portslice.engines.mesos.media import JSON, PROTOBUF, TYPES, accepted, call_of
 from portslice.engines.mesos.schema.executor_pb2 import Call, Event
 from portslice.engines.mesos.schema.mesos_pb2 import TASK_STAGING, SlaveInfo, TaskStatus
 from portslice.engines.mesos.schema.messages_pb2 import ExecutorToFrameworkMessage
-from portslice.engines.mesos.v1 import check, from_json, to_json
+from portslice.engines.mesos.v1 import check, to_json
 from portslice.engines.mesos.wire import read_body
 from portslice.errors import ParseError
 from portslice.network.sockdiag import SockDiag
@@ -43,8 +44,6 @@ HEARTBEAT_SECS = 30 * 60.0  # Mesos' DEFAULT_EXECUTOR_HEARTBEAT_INTERVAL
 MAX_STATUS = 64 << 10  # bytes
 _AT_ONCE = 4  # calls of a container
 _LONG = 16 << 10  # bytes of a call that is read in a thread
-_JSON, _PROTOBUF = "application/json", "application/x-protobuf"
-_TYPES = f"{_JSON} or {_PROTOBUF}"
 
 
 class EventStream(streams.Events):
@@ -59,7 +58,7 @@ class EventStream(streams.Events):
         self.put_bytes(self._encoded(event))
 
     def _encoded(self, event: Event) -> bytes:
-        return streams.line(to_json(event)) if self._kind == _JSON else event.SerializeToString()
+        return streams.line(to_json(event)) if self._kind == JSON else event.SerializeToString()
 
 
 class ExecutorApi:
@@ -99,7 +98,7 @@ class ExecutorApi:
         container = self._caller(request)
         async with self._turns.setdefault(container.id, asyncio.Semaphore(_AT_ONCE)):
             call = await self._read(request)
-        kind = _accepted(request) if call.type == Call.SUBSCRIBE else _JSON
+        kind = accepted(request) if call.type == Call.SUBSCRIBE else JSON
         executor = self._executor(call, container)
         if call.type == Call.SUBSCRIBE:
             return await self._subscribe(request, executor, container, call.subscribe, kind)
@@ -137,11 +136,9 @@ class ExecutorApi:
         address = ip_address(ip)
         ours = address.is_loopback or address in isolator.addresses.shared
         if ours and self._diag.owner(peer, own) is None:
-            for container in self._agent.containerizer.all():
-                if container.state is State.EXITED or not _owns(container, port):
-                    continue
-                if self._connections.setdefault(connection, container.id) == container.id:
-                    return container
+            container = self._agent.containerizer.at_port(port)
+            if container and self._connections.setdefault(connection, container.id) == container.id:
+                return container
         raise web.HTTPForbidden(text=f"Executors call from inside their containers, and {ip}:{port} is not in one")
 
     def _executor(self, call: Call, container: Container) -> Executor:
@@ -174,11 +171,6 @@ class ExecutorApi:
         return response
 
 
-def _owns(container: Container, port: int) -> bool:
-    network = container.network
-    return network is not None and (port in network.ephemeral or port in network.ports)
-
-
 def _read(given: str | None, body: bytes) -> Call:
     """:param given: the body's content type.
 
@@ -194,7 +186,7 @@ def _parsed(given: str | None, body: bytes) -> Call:
     if given is None:
         raise web.HTTPBadRequest(text="Expecting 'Content-Type' to be present")
     kind = given.partition(";")[0].strip()
-    if kind == _PROTOBUF:
+    if kind == PROTOBUF:
         try:
             call = Call.FromString(body)
         except DecodeError:
@@ -202,8 +194,8 @@ def _parsed(given: str | None, body: bytes) -> Call:
         if not call.IsInitialized():
             raise _invalid("Not initialized: " + ", ".join(call.FindInitializationErrors()))  # type: ignore[attr-defined]
         return call
-    if kind != _JSON:
-        raise web.HTTPUnsupportedMediaType(text=f"Expecting 'Content-Type' of {_TYPES}")
+    if kind != JSON:
+        raise web.HTTPUnsupportedMediaType(text=f"Expecting 'Content-Type' of {TYPES}")
     try:
         content = json.loads(body)
     except json.JSONDecodeError as error:
@@ -212,12 +204,7 @@ def _parsed(given: str | None, body: bytes) -> Call:
         raise web.HTTPBadRequest(text=text) from None
     except (ValueError, RecursionError) as error:
         raise web.HTTPBadRequest(text=f"Failed to parse body into JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise web.HTTPBadRequest(text="Failed to parse body into JSON: Expecting an object")
-    try:
-        return from_json(Call, content)
-    except ParseError as error:
-        raise web.HTTPBadRequest(text=str(error)) from None
+    return call_of(Call, content)
 
 
 def _check_values(call: Call) -> None:
@@ -227,15 +214,6 @@ def _check_values(call: Call) -> None:
             check(update.status)
     except ParseError as error:
         raise web.HTTPBadRequest(text=f"Failed to parse body into Call protobuf: {error}") from None
-
-
-def _accepted(request: web.Request) -> str:
-    """The content type of the answer."""
-    accepts = request.headers.get(hdrs.ACCEPT, "*/*")
-    for kind in (_JSON, _PROTOBUF):
-        if any(each in accepts for each in (kind, "application/*", "*/*")):
-            return kind
-    raise web.HTTPNotAcceptable(text=f"Expecting 'Accept' to allow {_TYPES}")
 
 
 def _validate(call: Call) -> None:
