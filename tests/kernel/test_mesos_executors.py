@@ -29,7 +29,7 @@ from tests.kernel.waiting import until
 from tests.mesos import install
 from tests.mesos.cluster import genuine_or_ours, joined, running
 from tests.mesos.framework import Connection, Framework, scalar, send, task
-from tests.mesos.master import AnyMaster
+from tests.mesos.master import AnyMaster, Master
 
 pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first time Mesos is installed
 
@@ -280,11 +280,38 @@ def test_what_cannot_be_launched(framework: Framework) -> None:
     assert failed["message"].startswith("Failed to launch container: container images and volumes (ContainerInfo)")
 
 
-def test_what_is_no_text(agent: Node, framework: Framework) -> None:
-    """protobuf and Mesos' master let it through; JSON could not tell it."""
-    spoilt = _task("t", _executor("e", "true")) | {"name": "no \udcff text"}
-    framework.launch(spoilt)
-    assert framework.status("t", "TASK_ERROR")["message"] == "Task is invalid: not text, or not a number"
+def _run(
+    master: AnyMaster,
+    framework: Framework,
+    port: int,
+    executor: dict[str, Any],
+    *,
+    launch: bool,
+    name: bytes = b"late",
+) -> None:
+    """Send an agent the master's message that runs the task `late`, of this name."""
+    (slave,) = (each["id"] for each in master.agents() if each["port"] == port)
+    stand_in = b"x" * len(name)  # not every name could be set
+    ids = {"task_id": {"value": "late"}, "slave_id": {"value": slave}}
+    run = messages_pb2.RunTaskMessage(
+        framework={"user": "root", "name": "tests", "id": {"value": framework.id}, "checkpoint": True},
+        task={"name": stand_in.decode(), **ids, "executor": executor},
+        launch_executor=launch,
+    ).SerializeToString()
+    where = Connection(master.bed.host, f"{HOST_ADDRESS}:{port}")
+    assert send(where, f"master@{master.address}", "RunTaskMessage", run.replace(stand_in, name))[0] == 202
+
+
+def test_what_is_no_text(cluster: tuple[AnyMaster, Node], framework: Framework) -> None:
+    """protobuf and Mesos' master let it through, ours does not; JSON could not tell it."""
+    master, agent = cluster
+    if isinstance(master, Master):
+        spoilt = _task("late", _executor("e", "true")) | {"name": "no \udcff text"}
+        framework.launch(spoilt)
+    else:
+        executor = {"executor_id": {"value": "e"}, "command": {"value": "true"}}
+        _run(master, framework, 5051, executor, launch=True, name=b"no \xff text")
+    assert framework.status("late", "TASK_ERROR")["message"] == "Task is invalid: not text, or not a number"
     agent.get("/state")
     assert running(agent) == {}
 
@@ -301,18 +328,6 @@ def test_a_port_that_a_later_task_cannot_have(agent: Node, framework: Framework,
     assert failed["message"].startswith("Failed to update resources for container: ")
     assert running(agent)["lives"]["ports"] == [[31041, 31041]]
     framework.run(_task("better", executor, (31040, 31040)))
-
-
-def _run(master: AnyMaster, framework: Framework, port: int, executor: dict[str, Any], *, launch: bool) -> None:
-    """Send an agent the master's message that runs the task `late`."""
-    (slave,) = (each["id"] for each in master.agents() if each["port"] == port)
-    run = messages_pb2.RunTaskMessage(
-        framework={"user": "root", "name": "tests", "id": {"value": framework.id}, "checkpoint": True},
-        task={"name": "late", "task_id": {"value": "late"}, "slave_id": {"value": slave}, "executor": executor},
-        launch_executor=launch,
-    ).SerializeToString()
-    where = Connection(master.bed.host, f"{HOST_ADDRESS}:{port}")
-    assert send(where, f"master@{master.address}", "RunTaskMessage", run)[0] == 202
 
 
 def test_without_port_mapping_there_are_no_executors(cluster: tuple[AnyMaster, Node], framework: Framework) -> None:
